@@ -1,0 +1,68 @@
+"""Five by Five: the classic convolutional networks, trained, watched, tested and looked into.
+
+    import fivebyfive as fbf
+
+    run = fbf.train("lenet-d2l", epochs=3)
+    print(run.result["test_acc"])
+
+Nothing heavy is imported before it's used: ``import fivebyfive`` doesn't load PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import d2l, datasets, networks, recipes
+    from .api import layers, load_run, test, train
+    from .errors import FiveByFiveError
+    from .recipes import Recipe
+    from .reproduction import reproduce
+    from .runs import Run
+
+#: The module that each public name comes from; for a room, nothing.
+_HOMES = {
+    "FiveByFiveError": "errors",
+    "Recipe": "recipes",
+    "Run": "runs",
+    "d2l": "",
+    "datasets": "",
+    "layers": "api",
+    "load_run": "api",
+    "networks": "",
+    "recipes": "",
+    "reproduce": "reproduction",
+    "test": "api",
+    "train": "api",
+}
+
+__all__ = [
+    "FiveByFiveError",
+    "Recipe",
+    "Run",
+    "__version__",
+    "d2l",
+    "datasets",
+    "layers",
+    "load_run",
+    "networks",
+    "recipes",
+    "reproduce",
+    "test",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES[name]
+    module = importlib.import_module(f".{home or name}", __name__)
+    return getattr(module, name) if home else module
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,162 @@
+"""Finding a dataset, proving that it is the right one, and fetching it when it is nowhere.
+
+Which files are trusted: those of a named dataset only with the digests of the catalog. A wrong file
+in a folder of the user's is an error, since the user would want to know; a wrong file in the cache
+or in a system folder is passed over with a note, and one in the cache is replaced by the next
+download.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError, DataNotFoundError
+from . import fetch, locate
+from .arrays import Arrays, read
+from .catalog import CATALOG, Entry
+from .folder import NAMES, find
+from .locate import Place
+
+
+@dataclass(frozen=True)
+class Found:
+    """A dataset's contents with its provenance; ``entry`` is None for a user's own data.
+
+    ``notes`` tells of copies that were passed over because they are damaged.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    arrays: Arrays
+    source: str
+    entry: Entry | None
+    notes: tuple[str, ...] = ()
+
+
+class OtherDataError(DataError):
+    """Four files that fit each other but are not those of the dataset looked for."""
+
+
+def in_folder(folder: Path, entry: Entry | None = None) -> Found:
+    """The dataset in a folder that the user gave, be it one of the catalog or the user's own.
+
+    ``entry`` adds the sub-folders it may lie in. What the files are is told by their content.
+
+    Raises:
+        DataNotFoundError: the folder doesn't hold the four files.
+        DataError: they can't be read, don't fit each other, or some but not all of them are those
+            of a named dataset (data of your own may share its labels, but not its images).
+    """
+    folder = folder.expanduser()
+    place = locate.look("given", folder, entry.folders if entry else ())
+    if place.folder is None:
+        raise DataNotFoundError(
+            f"no dataset in {folder}: {place.note}. Expected {', '.join(NAMES)}, "
+            "each with or without .gz."
+        )
+    arrays = read(place.folder)
+    if entry is None or place.direct:
+        entry = next((known for known in CATALOG.values() if _has_images_of(arrays, known)), None)
+    if entry is not None:
+        prove(arrays, entry)
+        return Found(entry.name, entry.classes, arrays, str(place.folder), entry)
+    labels = tuple(str(label) for label in range(arrays.classes))
+    return Found(place.folder.resolve().name, labels, arrays, str(place.folder), None)
+
+
+def named(entry: Entry, *, download: bool = True) -> Found:
+    """The dataset ``entry`` from wherever it lies, or else from its mirrors.
+
+    Raises:
+        DataNotFoundError: it is nowhere; the message names every place, every mirror's failure and
+            the ways out.
+        DataError: a folder of the user's own holds a damaged copy of it.
+    """
+    looked: list[Place] = []
+    damaged: list[str] = []
+    for place in locate.places(entry):
+        if place.folder is None:
+            looked.append(place)
+            continue
+        try:
+            arrays = read(place.folder)
+            prove(arrays, entry)
+        except DataError as error:
+            if place.kind != "environment":
+                damaged.append(f"Passed over a damaged copy: {error}")
+            elif not (place.direct and isinstance(error, OtherDataError)):
+                raise
+            looked.append(dataclasses.replace(place, note=str(error)))
+        else:
+            return Found(entry.name, entry.classes, arrays, _words(place), entry, tuple(damaged))
+    failures = ["not tried, as asked"]
+    if not entry.mirrors:
+        failures = ["there is no place to download it from"]
+    elif download:
+        try:
+            return _fetched(entry)
+        except fetch.FetchError as error:
+            failures = error.failures
+    raise DataNotFoundError(_nowhere(entry, looked, failures))
+
+
+def prove(arrays: Arrays, entry: Entry) -> None:
+    """Check the digests of all four files against the catalog's.
+
+    Raises:
+        OtherDataError: neither file of images fits.
+        DataError: some file doesn't fit; the message names the first such.
+    """
+    wrong = [file for file in entry.files if arrays.digests[file.name] != file.sha256]
+    if not wrong:
+        return
+    first = wrong[0]
+    kind = DataError if _has_images_of(arrays, entry) else OtherDataError
+    raise kind(
+        f"{find(arrays.folder, first.name)}: not the {first.name} of {entry.name}: its content "
+        f"has SHA-256 {arrays.digests[first.name]}, expected {first.sha256}. Replace the file."
+    )
+
+
+def _has_images_of(arrays: Arrays, entry: Entry) -> bool:
+    # Labels alone tell nothing: data made from a named dataset often keeps its labels.
+    images = (entry.files[0], entry.files[2])
+    return any(arrays.digests[file.name] == file.sha256 for file in images)
+
+
+def _fetched(entry: Entry) -> Found:
+    target = locate.cache() / entry.name
+    fetch.fetch(entry, target)
+    arrays = read(target)
+    prove(arrays, entry)
+    return Found(entry.name, entry.classes, arrays, f"downloaded to {target}", entry)
+
+
+def _words(place: Place) -> str:
+    return f"the cache, {place.folder}" if place.kind == "cache" else str(place.folder)
+
+
+def _nowhere(entry: Entry, looked: list[Place], failures: list[str]) -> str:
+    ways = [
+        f"set FIVEBYFIVE_MIRROR to a mirror that you can reach and that has "
+        f"{entry.name}/{entry.files[0].name}.gz and its three neighbours",
+        "put the four files into a folder, and give it by --data FOLDER or FIVEBYFIVE_DATA",
+    ]
+    if entry.package:
+        ways.append(f"on Debian or Ubuntu: sudo apt install {entry.package}")
+    if entry.stand_in:
+        ways.append(
+            f"train on the small sample that ships with fivebyfive: --data {entry.stand_in}"
+        )
+    return "\n".join(
+        (
+            f"{entry.name} can't be had. Looked at:",
+            *(f"  {place}" for place in looked),
+            "Downloading:",
+            *(f"  {failure}" for failure in failures),
+            "Ways out:",
+            *(f"  - {way}" for way in ways),
+        )
+    )

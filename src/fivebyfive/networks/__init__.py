@@ -1,0 +1,66 @@
+"""The networks by name: what they are called, what they take, and how to build one.
+
+To add a network, write its file beside this one, with a builder of the same name taking
+``(channels, classes)``, and add its line to :data:`NETWORKS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A named network: its input for one image ``(C, H, W)``, and the recipe that trains it."""
+
+    name: str
+    input: tuple[int, int, int]
+    parameters: int
+    recipe: str
+    summary: str
+
+    def build(self, channels: int = 1, classes: int = 10) -> nn.Module:
+        """A fresh network with PyTorch's own initialisation, on the CPU, in float32."""
+        module = importlib.import_module(f".{self.name}", __name__)
+        network: nn.Module = getattr(module, self.name)(channels, classes)
+        return network
+
+
+NETWORKS: dict[str, Architecture] = {
+    a.name: a
+    for a in (
+        Architecture("lenet", (1, 28, 28), 61_706, "lenet-d2l", "LeNet with sigmoids (1998)"),
+        Architecture("convnet", (1, 28, 28), 1_007_590, "convnet-mnist", "the MNIST ConvNet"),
+        Architecture("alexnet", (1, 224, 224), 46_764_746, "alexnet-d2l", "AlexNet (2012)"),
+    )
+}
+
+
+def names() -> list[str]:
+    """The named networks, sorted."""
+    return sorted(NETWORKS)
+
+
+def get(name: str) -> Architecture:
+    """The architecture called ``name``.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    try:
+        return NETWORKS[name]
+    except KeyError:
+        hint = "A network of your own goes by FILE.py:NAME."
+        raise UnknownNameError("network", name, NETWORKS, hint) from None
+
+
+def build(name: str, channels: int = 1, classes: int = 10) -> nn.Module:
+    """A fresh network by name; see :meth:`Architecture.build`."""
+    return get(name).build(channels, classes)

@@ -1,0 +1,41 @@
+"""All randomness, as pure functions of the seed and of where in the training one stands.
+
+The order of an epoch depends on (seed, epoch) alone, a step's dropout on (seed, epoch, step) alone.
+So neither evaluation, nor a listener, nor where a run was cut can change a result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# What a number is drawn for; the values are part of the results and never change.
+WEIGHTS, ORDER, STEP = 0, 1, 2
+
+
+def derive(seed: int, purpose: int, *position: int) -> int:
+    """A number below 2**63: unrelated for different arguments, the same for equal ones."""
+    sequence = np.random.SeedSequence([seed, purpose, *position])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
+    """The order of ``count`` images in an epoch: a permutation, ``int64 [count]``, on the CPU."""
+    generator = torch.Generator().manual_seed(derive(seed, ORDER, epoch))
+    return torch.randperm(count, generator=generator)
+
+
+@contextlib.contextmanager
+def kept(device: torch.device) -> Iterator[None]:
+    """Leave PyTorch's random state, on the CPU and on ``device``, as it was before the block."""
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            yield
+        return
+    index = device.index if device.index is not None else 0
+    with torch.random.fork_rng(devices=[index], device_type=device.type):
+        yield

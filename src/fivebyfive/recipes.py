@@ -1,0 +1,245 @@
+"""Recipes: everything that decides a training's result, in one record.
+
+A named recipe carries what its source published for it, so that a run can be judged. A recipe is
+frozen; :meth:`Recipe.but` gives a changed copy, and a copy that would compute something else no
+longer carries the published figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, get_type_hints
+
+from .errors import RecipeError, UnknownNameError, unknown
+
+Optimizer = Literal["sgd", "adam"]
+Initialisation = Literal["xavier", "default"]
+Loss = Literal["cross-entropy", "nll"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published figure: its mean over ``builds`` runs, their spread, and the range they span.
+
+    Where a source gives the mean and the standard deviation but no range, ``low`` and ``high`` are
+    the mean ± 3 standard deviations; where it gives a single run, they are the house's tolerance.
+    ``basis`` says which of these it is.
+    """
+
+    mean: float | None
+    low: float
+    high: float
+    builds: int
+    basis: str
+    sd: float | None = None
+
+    def excess(self, value: float) -> float:
+        """How far ``value`` lies outside the range: 0.0 inside, negative below, positive above."""
+        if value < self.low:
+            return value - self.low
+        return max(0.0, value - self.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to train, on what, and how. Units: ``resize`` in pixels a side, ``lr`` a step."""
+
+    name: str
+    network: str
+    dataset: str = "fashion-mnist"
+    resize: int | None = None
+    mean: float = 0.0
+    std: float = 1.0
+    batch_size: int = 256
+    epochs: int = 10
+    optimizer: Optimizer = "sgd"
+    lr: float = 0.9
+    init: Initialisation = "xavier"
+    loss: Loss = "cross-entropy"
+    seed: int = 0
+    limit: int | None = None
+    source: str = ""
+    plateau: str = ""  # what a run of this recipe at chance may expect next
+    published: Mapping[str, Published] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def but(self, **changes: Any) -> Recipe:
+        """A copy with some fields changed; ``None`` leaves a field as it is.
+
+        The published figures stay only when nothing but the seed changed. Changing the optimizer
+        alone also takes that optimizer's usual learning rate, since the other's would not train.
+
+        Raises:
+            RecipeError: an unknown field, or a value that can't be.
+        """
+        known = {f.name for f in dataclasses.fields(self)}
+        for name in changes.keys() - known:
+            raise RecipeError(unknown("setting", name, SETTINGS))
+        if changes.get("optimizer", self.optimizer) != self.optimizer and not changes.get("lr"):
+            changes["lr"] = USUAL_LR.get(changes["optimizer"])
+        new = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
+        if new.keys() - {"seed", "name"}:
+            new.setdefault("published", {})
+        return dataclasses.replace(self, **new)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as plain JSON values; :func:`from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+
+#: The learning rate that comes with a change of optimizer.
+USUAL_LR = {"sgd": 0.1, "adam": 0.001}
+
+#: The fields a user may set by a flag, a TOML file or a keyword, with what each one means.
+SETTINGS: dict[str, str] = {
+    "network": "a named network, or FILE.py:NAME for one of your own",
+    "dataset": "fashion-mnist, mnist, sample, or a folder with four IDX files",
+    "resize": "side of the images the network sees, in pixels",
+    "mean": "subtracted from every pixel after scaling to 0..1",
+    "std": "every pixel is divided by it after the mean is subtracted",
+    "batch_size": "images a step",
+    "epochs": "passes over the training images",
+    "optimizer": "sgd or adam",
+    "lr": "learning rate",
+    "init": "xavier (weights of convolutions and linear layers) or default (PyTorch's)",
+    "loss": "cross-entropy, or nll for networks that end in log_softmax",
+    "seed": "decides the weights at the start and the order of the images",
+    "limit": "use only the first N training and the first N test images",
+}
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse values that can't be trained with.
+
+    Raises:
+        RecipeError: naming the field, what came and what was expected.
+    """
+    hints = get_type_hints(Recipe)
+    for name in ("optimizer", "init", "loss"):
+        value, allowed = getattr(recipe, name), get_args(hints[name])
+        if value not in allowed:
+            raise RecipeError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
+    for name in ("name", "network", "dataset"):
+        value = getattr(recipe, name)
+        if not isinstance(value, str) or not value:
+            raise RecipeError(f"{name} is {value!r}; expected a name.")
+    for name, least in (("batch_size", 1), ("epochs", 1), ("resize", 1), ("limit", 1), ("seed", 0)):
+        value = getattr(recipe, name)
+        if value is None and name in ("resize", "limit"):
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise RecipeError(f"{name} is {value!r}; expected a whole number of at least {least}.")
+    if recipe.seed >= 2**63:
+        raise RecipeError(f"seed is {recipe.seed}; expected a number below 2**63.")
+    for name in ("lr", "mean", "std"):
+        value = getattr(recipe, name)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise RecipeError(f"{name} is {value!r}; expected a finite number.")
+        if name != "mean" and value <= 0:
+            raise RecipeError(f"{name} is {value!r}; expected a number above 0.")
+
+
+def from_dict(values: Mapping[str, Any]) -> Recipe:
+    """Read a recipe back from :meth:`Recipe.as_dict`.
+
+    Raises:
+        RecipeError: a field is missing, unknown, or has a value that can't be.
+    """
+    try:
+        published = {k: Published(**v) for k, v in dict(values.get("published", {})).items()}
+        return Recipe(**{**values, "published": published})
+    except TypeError as error:
+        raise RecipeError(f"not a recipe: {error}.") from error
+
+
+def names() -> list[str]:
+    """The named recipes, sorted."""
+    return sorted(RECIPES)
+
+
+def get(name: str) -> Recipe:
+    """The recipe called ``name``.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise UnknownNameError("recipe", name, RECIPES) from None
+
+
+_BOOK2 = "Dive into Deep Learning, PyTorch, edition 2 (zh) and 0.17 (en)"
+_THREE_SD = "mean ± 3 standard deviations over the builds"
+_SPAN = "lowest and highest of the builds"
+_HOUSE = "one published run; the range is this project's tolerance"
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(
+            name="lenet-d2l",
+            network="lenet",
+            source=_BOOK2,
+            published={
+                "train_loss": Published(0.469, 0.436, 0.502, 130, _THREE_SD, sd=0.011),
+                "train_acc": Published(0.824, 0.809, 0.839, 130, _THREE_SD, sd=0.005),
+                "test_acc": Published(0.804, 0.752, 0.828, 130, _SPAN, sd=0.016),
+            },
+        ),
+        Recipe(
+            name="lenet-d2l-1.0",
+            network="lenet",
+            batch_size=128,
+            lr=0.1,
+            source="Dive into Deep Learning, PyTorch, edition 1.0 (en)",
+            published={"test_acc": Published(None, 0.718, 0.735, 7, _SPAN)},
+        ),
+        Recipe(
+            name="lenet-mnist",
+            network="lenet",
+            dataset="mnist",
+            source="lenet-d2l's settings on MNIST; no figures published",
+        ),
+        Recipe(
+            name="convnet-mnist",
+            network="convnet",
+            dataset="mnist",
+            mean=0.1307,
+            std=0.3081,
+            batch_size=512,
+            epochs=20,
+            optimizer="adam",
+            lr=0.001,
+            init="default",
+            loss="nll",
+            source="the widely copied MNIST ConvNet tutorial; one published run",
+            published={
+                "test_acc": Published(0.9896, 0.986, 1.0, 1, _HOUSE),
+                "test_acc_epoch_1": Published(0.9651, 0.96, 1.0, 1, _HOUSE),
+            },
+        ),
+        Recipe(
+            name="alexnet-d2l",
+            network="alexnet",
+            resize=224,
+            batch_size=128,
+            lr=0.01,
+            source=_BOOK2,
+            published={
+                "train_loss": Published(0.329, 0.323, 0.335, 82, _THREE_SD, sd=0.002),
+                "train_acc": Published(0.880, 0.877, 0.883, 82, _THREE_SD, sd=0.001),
+                "test_acc": Published(0.880, 0.860, 0.886, 82, _SPAN, sd=0.005),
+            },
+        ),
+    )
+}

@@ -1,0 +1,276 @@
+"""Downloads from a real server on the loopback interface, which can fail in every way we know."""
+
+import contextlib
+import dataclasses
+import http.server
+import socket
+import struct
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+
+from fivebyfive import files
+from fivebyfive.datasets import fetch
+from fivebyfive.datasets.folder import NAMES
+from fivebyfive.errors import DataError
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves ``/<fault>/<file>.gz``: the file, spoilt in the way the fault says."""
+
+    def do_GET(self):
+        _, fault, name = self.path.split("/")
+        self.server.asked.append((fault, name))
+        with contextlib.suppress(OSError):  # the client may hang up first
+            getattr(self, fault)(self.server.archives[name.removesuffix(".gz")])
+
+    def good(self, body, status=200, **headers):
+        self.send_response(status)
+        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def missing(self, _):
+        self.send_error(404)
+
+    def forbidden(self, _):
+        self.send_error(403)
+
+    def busy(self, _):
+        self.send_error(503)
+
+    def truncated(self, body):
+        self.good(body[:-20], **{"Content-Length": str(len(body))})
+
+    def cut(self, body):
+        self.good(body[:-20])
+
+    def altered(self, body):
+        self.good(body[:-20] + bytes(20))
+
+    def empty(self, _):
+        self.good(b"")
+
+    def portal(self, _):
+        self.good(b"<!doctype html><title>Please log in</title>")
+
+    def loop(self, _):
+        self.good(b"", 302, Location=self.path)
+
+    def elsewhere(self, _):
+        self.good(b"", 302, Location=self.path.replace("elsewhere", "good"))
+
+    def reset(self, _):
+        # With no time to linger, closing sends a reset instead of a proper end.
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.connection.close()
+
+    def gibberish(self, _):
+        self.wfile.write(b"220 mail.example.org ESMTP\r\n")
+
+    def silent(self, _):
+        self.server.over.wait(30)
+
+    def trickle(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        for byte in body:
+            self.wfile.write(bytes((byte,)))
+            if self.server.over.wait(0.1):
+                return
+
+    def endless(self, _):
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(bytes(1 << 16))
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tiny):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.archives, server.asked, server.over = tiny.archives, [], threading.Event()
+        server.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.over.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def served(tiny, server):
+    """The tiny dataset with mirrors on the server, one for each fault named."""
+
+    def served(*faults):
+        return dataclasses.replace(tiny.entry, mirrors=tuple(f"{server.url}/{f}" for f in faults))
+
+    return served
+
+
+def right(folder, tiny):
+    """Exactly the four archives lie there, and no temporary file."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir()}
+    return found == {f"{name}.gz": tiny.archives[name] for name in NAMES}
+
+
+def test_fetches_all_four(served, tiny, tmp_path):
+    fetch.fetch(served("good"), tmp_path / "new" / "folder")
+    assert right(tmp_path / "new" / "folder", tiny)
+
+
+FAULTS = {
+    "missing": "404",
+    "forbidden": "403",
+    "busy": "503",
+    "truncated": "IncompleteRead|wrong archive",
+    "cut": "wrong archive: .* bytes with MD5",
+    "altered": "wrong archive: .* bytes with MD5",
+    "empty": "wrong archive: 0 bytes",
+    "portal": "a web page came instead",
+    "loop": "TooManyRedirects",
+    "reset": "reset|aborted|RemoteDisconnected",
+    "gibberish": "BadStatusLine",
+    "silent": "timed out",
+    "trickle": "too slow",
+    "endless": "more than .* bytes came",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_failure_moves_on_to_the_next_mirror(
+    fault, served, server, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fetch, "TIMEOUT", (0.5, 0.5))
+    monkeypatch.setattr(fetch, "_LARGEST", 1 << 20)
+    fetch.fetch(served(fault, "good"), tmp_path / "to", deadline=2.0)
+    assert right(tmp_path / "to", tiny)
+    # What failed once isn't asked again, as the mirror that works comes first from then on.
+    assert len({name for f, name in server.asked if f == fault}) == 1
+
+    with pytest.raises(fetch.FetchError, match=FAULTS[fault]) as error:
+        fetch.fetch(served(fault), tmp_path / "none", deadline=1.0)
+    assert f"{server.url}/{fault}/{NAMES[0]}.gz: " in error.value.failures[0]
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_a_mirror_that_cant_be_reached_moves_on_too(served, tiny, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound but not listening: refused
+        entry = served("good")
+        dead = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        entry = dataclasses.replace(
+            entry, mirrors=(dead, "http://no such host", "ftp://x", *entry.mirrors)
+        )
+        fetch.fetch(entry, tmp_path)
+    assert right(tmp_path, tiny)
+
+
+def test_when_all_fail_each_is_named(served, server, tmp_path):
+    with pytest.raises(fetch.FetchError) as error:
+        fetch.fetch(served("missing", "portal", "busy"), tmp_path)
+    assert len(error.value.failures) == 3
+    for fault in ("missing", "portal", "busy"):
+        assert f"{server.url}/{fault}/" in str(error.value)
+
+
+def test_time_that_has_run_out(served, tmp_path):
+    with pytest.raises(fetch.FetchError, match="the time for downloading had run out"):
+        fetch.fetch(served("good"), tmp_path, deadline=0.0)
+
+
+def test_patience_with_a_silent_mirror_ends(served, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch, "PATIENCE", 0.3)
+    with pytest.raises(fetch.FetchError, match="no answer in 0 s"):
+        fetch.fetch(served("silent"), tmp_path)
+    fetch.fetch(served("silent", "good"), tmp_path)
+    assert right(tmp_path, tiny)
+
+
+def test_a_redirect_is_followed(served, tiny, tmp_path):
+    fetch.fetch(served("elsewhere"), tmp_path)
+    assert right(tmp_path, tiny)
+
+
+@pytest.mark.parametrize("address", ["http://b/x", "ftp://b/x"])
+def test_a_redirect_from_https_to_http_is_refused(address):
+    response = requests.Response()
+    response.url, response.headers["location"] = "https://a/x", address
+    with pytest.raises(DataError, match="redirects from https"):
+        fetch.refuse_downgrade(response)
+
+
+@pytest.mark.parametrize("address", ["https://b/x", "/x", ""])
+def test_a_redirect_from_https_to_https_is_not(address):
+    response = requests.Response()
+    response.url, response.headers["location"] = "https://a/x", address
+    fetch.refuse_downgrade(response)
+
+
+def test_the_content_is_checked_beside_the_archive(served, tmp_path):
+    entry = served("good")
+    first = dataclasses.replace(entry.files[0], sha256="0" * 64)
+    entry = dataclasses.replace(entry, files=(first, *entry.files[1:]))
+    with pytest.raises(fetch.FetchError, match="wrong content: SHA-256"):
+        fetch.fetch(entry, tmp_path)
+
+
+def test_the_users_mirror_comes_first(served, server, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("FIVEBYFIVE_MIRROR", "http://mine.example/")
+    assert fetch.mirrors(served("good")) == ["http://mine.example/tiny", f"{server.url}/good"]
+    monkeypatch.setenv("FIVEBYFIVE_MIRROR", "no-address")
+    fetch.fetch(served("good"), tmp_path)
+    assert right(tmp_path, tiny)
+
+
+@pytest.mark.parametrize("gz", [True, False])
+def test_right_files_are_kept_and_wrong_ones_replaced(gz, served, server, tiny, tmp_path):
+    tiny.put(tmp_path, gz=gz)
+    broken = tmp_path / f"{NAMES[2]}{'.gz' if gz else ''}"
+    broken.write_bytes(broken.read_bytes()[:-1])
+    fetch.fetch(served("good"), tmp_path)
+    assert server.asked == [("good", f"{NAMES[2]}.gz")]
+    assert (tmp_path / f"{NAMES[2]}.gz").read_bytes() == tiny.archives[NAMES[2]]
+
+
+def test_whoever_is_stopped_while_writing_leaves_nothing(served, tmp_path, monkeypatch):
+    def killed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "_flush", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fetch.fetch(served("good"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cant_be_written_is_told(served, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(fetch.FetchError, match="can't be written"):
+        fetch.fetch(served("good"), tmp_path / "file" / "below")
+
+
+def test_many_at_once(served, tiny, tmp_path):
+    with ThreadPoolExecutor(6) as pool:
+        for done in [pool.submit(fetch.fetch, served("good"), tmp_path) for _ in range(6)]:
+            done.result()
+    assert right(tmp_path, tiny)
+
+
+def test_a_progress_bar_only_in_a_terminal(served, tmp_path, monkeypatch, capsys):
+    fetch.fetch(served("good"), tmp_path / "piped")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    fetch.fetch(served("good"), tmp_path / "terminal")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "100%" in err

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fivebyfive import config
+from fivebyfive.errors import RecipeError
+
+
+def test_reads_settings_with_either_spelling(tmp_path: Path) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text('recipe = "lenet-mnist"\nbatch-size = 64\nlr = 0.5\n')
+    assert config.read(file) == {"recipe": "lenet-mnist", "batch_size": 64, "lr": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"epochs = ", "isn't TOML"),
+        (b"\xff\xfe", "isn't TOML"),
+        (b"epoch = 3", "unknown setting 'epoch'. Did you mean 'epochs'?"),
+        (b"[train]\nepochs = 3", "unknown setting 'train'"),
+    ],
+)
+def test_says_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "a.toml"
+    file.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        config.read(file)
+    assert message in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="No such file"):
+        config.read(tmp_path / "none.toml")
