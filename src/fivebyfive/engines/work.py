@@ -1,0 +1,76 @@
+"""What goes into an engine and what comes out: an epoch's order, a tally, and the time it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training images.
+
+    ``number`` counts from 1; ``order`` (``int64 [N]``) lies on the engine's device; the last batch
+    is smaller where ``batch_size`` doesn't divide N.
+    """
+
+    number: int
+    order: Tensor
+    batch_size: int
+
+    @property
+    def steps(self) -> int:
+        """How many batches the epoch has, the last smaller one included."""
+        return -(-len(self.order) // self.batch_size)
+
+    def batch(self, step: int) -> Tensor:
+        """The indices of the images of one step; steps count from 0."""
+        return self.order[step * self.batch_size : (step + 1) * self.batch_size]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums over images: of their losses, of the right answers, and how many there were."""
+
+    loss: float = 0.0
+    correct: int = 0
+    count: int = 0
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss of an image."""
+        return self.loss / self.count
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers, 0 to 1."""
+        return self.correct / self.count
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds spent getting batches ready, and computing the steps."""
+
+    data: float = 0.0
+    compute: float = 0.0
+
+
+class Engine(Protocol):
+    """The one seam for speed.
+
+    The loop hands an engine a stretch of an epoch, several steps long, together with the tally so
+    far, and gets the tally back; in between the engine may capture, fuse or split as it likes, and
+    nothing forces it to wait for the device. Where an epoch is cut into stretches changes nothing:
+    the sums run on, in order, in float64 where the device has it.
+    """
+
+    name: str
+    network: nn.Module
+
+    def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
+        """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
+
+    def evaluate(self) -> Tally:
+        """Test on the whole test split, leaving random state and training mode as they were."""

@@ -1,0 +1,1 @@
+"""Training: the one loop, the events it sends, and what it needs."""

@@ -1,0 +1,140 @@
+"""What a training tells its listeners, in the order it happens.
+
+``Started``, then for each epoch some ``Stretch``, an ``EpochDone`` and perhaps a ``Noticed``, at
+last ``Finished``. Epochs count from 1. Rates are in images per second: ``images_per_s`` is end to
+end (order, gathering, conversion, the steps, and the listeners between them),
+``images_per_s_compute`` leaves the data out, as the book's printed figure does; ``data_share`` is
+the part of the training time spent on data, 0 to 1. Neither rate counts the time of evaluation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast, over the training time so far."""
+
+    images_per_s: float
+    images_per_s_compute: float
+    data_share: float
+
+
+@dataclass(frozen=True)
+class Started:
+    """Everything is in place; the first step comes next."""
+
+    recipe: Recipe
+    run: Path | None
+    device: str
+    device_title: str  # what a person calls it: the processor's or the card's name
+    engine: str
+    data: str
+    data_source: str
+    notice: str | None
+    train_images: int
+    test_images: int
+    classes: tuple[str, ...]
+    steps: int  # in each epoch
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A few steps are done. Loss and accuracy are means over this epoch's images so far.
+
+    ``mark`` is true at the five or six points an epoch where the book's figures have a dot, and
+    false in between; curves and logs take the marks, progress bars take all.
+    """
+
+    epoch: int
+    step: int  # steps done in this epoch
+    steps: int
+    images: int  # trained on in this epoch
+    train_loss: float
+    train_acc: float
+    speed: Speed
+    mark: bool
+
+    @property
+    def position(self) -> float:
+        """Epochs done, with the part of this one: the x of the curves."""
+        return self.epoch - 1 + self.step / self.steps
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch is trained and tested. ``speed`` is of this epoch alone."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    train_acc: float
+    test_loss: float
+    test_acc: float
+    test_correct: int
+    test_images: int
+    speed: Speed
+    train_seconds: float
+    test_seconds: float
+
+
+@dataclass(frozen=True)
+class Noticed:
+    """Something the user should know; ``kind`` is a word for programs, e.g. ``plateau``."""
+
+    kind: str
+    epoch: int
+    message: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a finished training comes to; the keys of ``train --json``. ``seconds`` is the wall
+    clock from ``Started`` to ``Finished``, evaluation included.
+    """
+
+    run: str | None
+    recipe: str
+    network: str
+    data: str
+    device: str
+    epochs: int
+    train_loss: float
+    train_acc: float
+    test_loss: float
+    test_acc: float
+    seconds: float
+    images_per_s: float
+    images_per_s_compute: float
+    data_share: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The training is over and its weights are final."""
+
+    result: Result
+    notice: str | None
+
+
+Event = Started | Stretch | EpochDone | Noticed | Finished
+
+
+class Listener(Protocol):
+    """Whoever watches. One that raises is told of once and dropped; the training goes on."""
+
+    def on(self, event: Event) -> None:
+        """Take one event; called from the training's own thread, so be quick."""
+
+    def close(self) -> None:
+        """The training is over, well or not; called once."""

@@ -1,0 +1,57 @@
+"""Noticing that a training sits at chance, and saying what that means."""
+
+from __future__ import annotations
+
+import math
+
+from ..recipes import Recipe
+from .events import EpochDone, Noticed
+
+
+class Plateau:
+    """Watches the epochs and speaks up once on entering the plateau and once on leaving it.
+
+    At chance means: the test loss is within 5 % of ln K, which is what a network scores that gives
+    each of K classes the same probability, and both accuracies are below 1.5/K.
+    """
+
+    def __init__(self, recipe: Recipe, classes: int) -> None:
+        self._recipe = recipe
+        self._classes = classes
+        self._since: int | None = None
+
+    def notice(self, done: EpochDone) -> Noticed | None:
+        """What there is to say after this epoch, if anything."""
+        if self._at_chance(done):
+            if self._since is not None:
+                return None
+            self._since = done.epoch
+            return Noticed("plateau", done.epoch, self._explain(done))
+        if self._since is None or not math.isfinite(done.test_loss):
+            return None
+        epochs = done.epoch - self._since
+        self._since = None
+        message = (
+            f"Off the plateau after {epochs} epoch{'s' if epochs > 1 else ''} at chance: "
+            f"test accuracy is {done.test_acc:.3f} now."
+        )
+        return Noticed("plateau-left", done.epoch, message)
+
+    def _at_chance(self, done: EpochDone) -> bool:
+        uniform = math.log(self._classes)
+        low = 1.5 / self._classes
+        near = abs(done.test_loss - uniform) <= 0.05 * uniform
+        return near and done.train_acc < low and done.test_acc < low
+
+    def _explain(self, done: EpochDone) -> str:
+        sits = (
+            f"The network sits at chance: test loss {done.test_loss:.3f} is about "
+            f"ln {self._classes} = {math.log(self._classes):.3f}, what equal probabilities for "
+            f"all {self._classes} classes give."
+        )
+        advice = self._recipe.plateau or (
+            "Many networks leave this plateau by themselves. If yours doesn't within a few epochs, "
+            "try another learning rate (--lr), Xavier initialisation (--init xavier), or check "
+            "that the pixels are scaled as the network expects (--mean, --std)."
+        )
+        return f"{sits} {advice} The training goes on."

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from fivebyfive import engines, networks
+from fivebyfive.datasets.pixels import Pixels
+from fivebyfive.datasets.splits import Dataset
+from fivebyfive.engines.allocator import keep_large_buffers
+from fivebyfive.engines.eager import Eager, lay_out, make_optimizer
+from fivebyfive.engines.work import Epoch, Tally
+from fivebyfive.errors import UnknownNameError
+from fivebyfive.randomness import epoch_order
+from fivebyfive.recipes import Recipe
+
+CPU = torch.device("cpu")
+
+
+class Small(nn.Sequential):
+    """An AlexNet's parts, small: strided convolution, ReLU, overlapping max-pooling, dropout."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(1, 8, 5, stride=2, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2),
+            nn.Flatten(),
+            nn.Linear(288, 32),
+            nn.ReLU(),
+            nn.Dropout(),
+            nn.Linear(32, 3),
+        )
+
+
+def recipe(**changes: object) -> Recipe:
+    return Recipe(name="t", network="t", batch_size=16, lr=0.05).but(**changes)
+
+
+def network(name: str) -> nn.Module:
+    torch.manual_seed(3)
+    return Small() if name == "small" else networks.build(name, classes=3)
+
+
+def epoch(data: Dataset, number: int = 1, batch_size: int = 16) -> Epoch:
+    return Epoch(number, epoch_order(0, number, len(data.train)), batch_size)
+
+
+def reference(
+    net: nn.Module, r: Recipe, data: Dataset, epochs: int, dtype: torch.dtype
+) -> tuple[list[float], nn.Module]:
+    """The textbook loop: each epoch's loss, summed over its images, and the network."""
+    net = copy.deepcopy(net).to(dtype)
+    kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[r.optimizer]
+    optimizer = kind(net.parameters(), lr=r.lr)
+    loss_of = {"cross-entropy": F.cross_entropy, "nll": F.nll_loss}[r.loss]
+    losses = []
+    for number in range(1, epochs + 1):
+        each, total = epoch(data, number), 0.0
+        for step in range(each.steps):
+            indices = each.batch(step)
+            images = ((data.train.images[indices].to(dtype) / 255) - r.mean) / r.std
+            labels = data.train.labels[indices]
+            loss = loss_of(net(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(labels)
+        losses.append(total)
+    return losses, net
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("name", ["lenet", "convnet"])
+def test_computes_what_the_textbook_loop_computes(name: str, optimizer: str, tiny: Dataset) -> None:
+    loss = "nll" if name == "convnet" else "cross-entropy"
+    lr = 0.001 if optimizer == "adam" else 0.1
+    r = recipe(optimizer=optimizer, lr=lr, loss=loss, mean=0.1307, std=0.3081)
+    start = network(name)
+    expected, trained = reference(start, r, tiny, 3, torch.float64)
+    engine = Eager(copy.deepcopy(start), r, tiny.train, tiny.test, CPU)
+    for number, total in enumerate(expected, 1):
+        each = epoch(tiny, number)
+        tally, _ = engine.train(each, 0, each.steps, Tally())
+        assert tally.count == 60
+        assert tally.loss == pytest.approx(total, rel=1e-5, abs=1e-5)
+    for mine, theirs in zip(engine.network.parameters(), trained.parameters(), strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lenet", "convnet", "small"])
+def test_where_an_epoch_is_cut_changes_nothing(name: str, tiny: Dataset) -> None:
+    results = []
+    for cuts in ([0, 4], [0, 1, 2, 3, 4], [0, 3, 4]):
+        engine = Eager(network(name), recipe(), tiny.train, tiny.test, CPU)
+        tally = Tally()
+        for first, stop in itertools.pairwise(cuts):
+            tally, _ = engine.train(epoch(tiny), first, stop, tally)
+            engine.evaluate()  # nor does a test in between
+            torch.rand(3)  # nor whoever else draws random numbers
+        results.append((tally, [p.clone() for p in engine.network.parameters()]))
+    for tally, weights in results[1:]:
+        assert tally == results[0][0]
+        assert all(torch.equal(a, b) for a, b in zip(weights, results[0][1], strict=True))
+
+
+def test_dropout_differs_between_steps_and_seeds(tiny: Dataset) -> None:
+    class Spy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(3))
+            self.drawn: list[float] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.drawn.append(torch.rand(()).item())
+            return self.weight.expand(len(x), 3)
+
+    drawn = []
+    for seed in (0, 0, 1):
+        spy = Spy()
+        engine = Eager(spy, recipe(seed=seed), tiny.train, tiny.test, CPU)
+        engine.train(epoch(tiny), 0, 4, Tally())
+        drawn.append(spy.drawn)
+    assert len(set(drawn[0])) == 4
+    assert drawn[0] == drawn[1]
+    assert not set(drawn[0]) & set(drawn[2])
+
+
+def test_the_programs_random_state_is_its_own(tiny: Dataset) -> None:
+    engine = Eager(network("small"), recipe(), tiny.train, tiny.test, CPU)
+    torch.manual_seed(9)
+    expected = torch.rand(4)
+    torch.manual_seed(9)
+    engine.train(epoch(tiny), 0, 4, Tally())
+    engine.evaluate()
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_tests_the_whole_split_without_training(tiny: Dataset) -> None:
+    net = network("small")
+    engine = Eager(net, recipe(resize=None), tiny.train, tiny.test, CPU)
+    net.train()
+    before = [p.clone() for p in net.parameters()]
+    tally = engine.evaluate()
+    assert net.training
+    assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+    with torch.no_grad():
+        scores = net.eval()(Pixels()(tiny.test.images))
+    assert tally.count == 20
+    assert tally.correct == (scores.argmax(1) == tiny.test.labels).sum()
+    assert tally.mean_loss == pytest.approx(F.cross_entropy(scores, tiny.test.labels).item())
+    assert tally.accuracy == tally.correct / 20
+
+
+def test_channels_last_only_where_the_network_takes_it() -> None:
+    images = torch.rand(2, 1, 28, 28)
+    lenet, convnet, linear = network("lenet"), network("convnet"), nn.Linear(3, 3)
+    for net in (lenet, convnet):
+        lay_out(net.train(), images)
+        assert net.training
+    lay_out(linear, torch.rand(2, 3))
+    assert lenet[3].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
+    # It uses `view`, which counts on the usual layout.
+    assert convnet.conv2.weight.is_contiguous()
+
+
+def test_frozen_parameters_stay() -> None:
+    net = network("small")
+    net[0].weight.requires_grad_(False)  # type: ignore[index]
+    optimizer = make_optimizer("sgd", net, 0.1)
+    assert len(optimizer.param_groups[0]["params"]) == 5
+
+
+def test_the_epochs_batches_are_all_its_images() -> None:
+    each = Epoch(1, torch.randperm(50), 16)
+    assert each.steps == 4
+    assert [len(each.batch(step)) for step in range(4)] == [16, 16, 16, 2]
+    assert torch.equal(torch.cat([each.batch(step) for step in range(4)]), each.order)
+
+
+def test_engines_by_name(tiny: Dataset) -> None:
+    assert engines.make("eager", network("small"), recipe(), tiny.train, tiny.test, CPU).name
+    with pytest.raises(UnknownNameError, match="Did you mean 'eager'"):
+        engines.make("eagre", network("small"), recipe(), tiny.train, tiny.test, CPU)
+
+
+def test_malloc_is_told_once_and_says_whether_it_could_be() -> None:
+    assert keep_large_buffers() is keep_large_buffers()

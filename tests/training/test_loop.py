@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from fivebyfive.datasets.splits import Dataset
+from fivebyfive.engines.work import Epoch, Tally, Times
+from fivebyfive.errors import DivergedError
+from fivebyfive.recipes import Recipe
+from fivebyfive.training.broadcast import Broadcast
+from fivebyfive.training.events import EpochDone, Event, Finished, Noticed, Started, Stretch
+from fivebyfive.training.loop import Loop
+
+CPU = torch.device("cpu")
+
+
+class Fake:
+    """An engine that only counts: every image has loss 1 and every other one is right."""
+
+    name = "fake"
+
+    def __init__(self, loss: float = 1.0, tested: float = 1.0) -> None:
+        self.network: nn.Module = nn.Identity()
+        self.loss, self.tested = loss, tested
+        self.seen: list[list[int]] = []
+
+    def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
+        if first == 0:
+            self.seen.append([])
+        for step in range(first, stop):
+            batch = epoch.batch(step).tolist()
+            self.seen[-1] += batch
+            count = len(batch)
+            loss = tally.loss + self.loss * count
+            tally = Tally(loss, tally.correct + count // 2, tally.count + count)
+        return tally, Times(0.001, 0.002)
+
+    def evaluate(self) -> Tally:
+        return Tally(self.tested * 20, 5, 20)
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.closed = 0
+
+    def on(self, event: Event) -> None:
+        self.events.append(event)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def run(
+    data: Dataset, engine: Fake, recipe: Recipe, after_epoch: Callable[[], None] = lambda: None
+) -> list[Event]:
+    ear = Ear()
+    started = Started(
+        recipe=recipe,
+        run=None,
+        device="cpu",
+        device_title="a cpu",
+        engine="fake",
+        data=data.name,
+        data_source="made up",
+        notice=None,
+        train_images=60,
+        test_images=20,
+        classes=data.classes,
+        steps=4,
+        parameters=0,
+    )
+    with Broadcast([ear]) as broadcast:
+        Loop(engine, recipe, data, CPU, broadcast).run(started, after_epoch)
+    assert ear.closed == 1
+    return ear.events
+
+
+def recipe(**changes: object) -> Recipe:
+    return Recipe(name="r", network="n", epochs=2, batch_size=7).but(**changes)
+
+
+def of(kind: type, events: list[Event]) -> list[Event]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+@given(batch_size=st.integers(1, 70), seed=st.integers(0, 100))
+def test_every_image_once_an_epoch_and_the_marks_of_the_book(batch_size: int, seed: int) -> None:
+    data = make_data()
+    engine = Fake()
+    events = run(data, engine, recipe(batch_size=batch_size, seed=seed))
+    steps = math.ceil(60 / batch_size)
+    every = max(1, steps // 5)
+    assert [sorted(epoch) for epoch in engine.seen] == [list(range(60))] * 2
+    for epoch in (1, 2):
+        marks = [e.step for e in events if isinstance(e, Stretch) and e.epoch == epoch and e.mark]
+        expected = [step for step in range(1, steps + 1) if step % every == 0 or step == steps]
+        assert marks == expected
+    again = Fake()
+    run(data, again, recipe(batch_size=batch_size, seed=seed))
+    assert again.seen == engine.seen
+
+
+def make_data() -> Dataset:
+    from fivebyfive.datasets.splits import Split
+
+    split = Split(torch.zeros(60, 1, 2, 2, dtype=torch.uint8), torch.zeros(60, dtype=torch.long))
+    return Dataset("zeros", split, split, ("a", "b"), "made up", {})
+
+
+def test_the_events_of_a_run_in_their_order(tiny: Dataset) -> None:
+    saved: list[int] = []
+    events = run(tiny, Fake(), recipe(), lambda: saved.append(1))
+    kinds = [type(event).__name__ for event in events]
+    assert kinds[0] == "Started"
+    assert kinds[-1] == "Finished"
+    assert kinds.count("EpochDone") == len(saved) == 2
+    last = of(Stretch, events)[-1]
+    assert isinstance(last, Stretch)
+    assert (last.epoch, last.step, last.steps, last.images, last.position) == (2, 9, 9, 60, 2.0)
+    done = of(EpochDone, events)[-1]
+    assert isinstance(done, EpochDone)
+    assert (done.train_loss, done.test_correct, done.test_images) == (1.0, 5, 20)
+    assert done.train_acc == last.train_acc
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    result = finished.result
+    assert (result.test_acc, result.epochs, result.run) == (0.25, 2, None)
+    # The compute alone is never slower than everything together.
+    assert result.images_per_s_compute >= 0
+    assert 0 <= result.data_share <= 1
+    assert result.seconds > 0
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_ends_where_the_loss_is_no_number(tiny: Dataset, loss: float) -> None:
+    with pytest.raises(DivergedError, match="in epoch 1, between steps 1 and 1"):
+        run(tiny, Fake(loss), recipe())
+    with pytest.raises(DivergedError, match="in the test after epoch 1"):
+        run(tiny, Fake(tested=loss), recipe())
+
+
+def test_a_run_at_chance_is_told(tiny: Dataset) -> None:
+    class AtChance(Fake):
+        def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
+            told, times = super().train(epoch, first, stop, tally)
+            return Tally(told.loss, told.count // 3, told.count), times
+
+    events = run(tiny, AtChance(tested=math.log(3)), recipe(epochs=3))
+    (notice,) = of(Noticed, events)
+    assert isinstance(notice, Noticed)
+    assert notice.kind == "plateau"

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from fivebyfive.engines.work import Times
+from fivebyfive.training.pace import STRETCH_SECONDS, Meter, Pace
+
+
+def test_a_meter_sums_up() -> None:
+    meter = Meter()
+    assert meter.speed().images_per_s == 0
+    meter.add(100, 2.0, Times(data=0.5, compute=1.0))
+    meter.add(100, 2.0, Times(data=0.5, compute=1.0))
+    speed = meter.speed()
+    assert (speed.images_per_s, speed.images_per_s_compute, speed.data_share) == (50, 100, 0.25)
+
+
+def test_stretches_come_to_last_as_long_as_wanted() -> None:
+    pace, step = Pace(), 0.01
+    for _ in range(6):
+        pace.took(pace.steps, pace.steps * step)
+    assert pace.steps == round(STRETCH_SECONDS / step)
+    pace.took(1, 5.0)
+    assert pace.steps == 1
