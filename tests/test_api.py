@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import fivebyfive as fbf
+from fivebyfive import recipes, runs
+from fivebyfive.errors import (
+    DataError,
+    DivergedError,
+    NetworkError,
+    RunError,
+    ShapeError,
+    UnknownNameError,
+)
+
+
+class Tiny(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(784, 3))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(what: object, folder: Path, **settings: object) -> runs.Run:
+    given = {"data": folder, "watch": "quiet", "device": "cpu", "epochs": 2, **settings}
+    return fbf.train(what, **given)  # type: ignore[arg-type]
+
+
+def test_a_training_leaves_all_its_files(here: Path, tiny_folder: Path) -> None:
+    run = train("lenet", tiny_folder, lr=0.5, batch_size=16)
+    assert run.path.parent == Path("runs")
+    assert run.path.name.endswith("-lenet-d2l")
+    files = {file.name for file in run.path.iterdir()}
+    assert files == {"run.json", "metrics.jsonl", "model.safetensors", "curves.png"}
+    assert (run.path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    info = json.loads((run.path / "run.json").read_text())
+    assert info["state"] == "finished"
+    assert info["environment"]["torch"] == str(torch.__version__)
+    assert set(info["data"]["digests"]) == {
+        f"{part}-{kind}"
+        for part in ("train", "t10k")
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    }
+    epochs = [row for row in run.metrics() if row["event"] == "epoch"]
+    assert [row["epoch"] for row in epochs] == [1, 2]
+    assert run.result is not None
+    assert epochs[-1]["test_acc"] == run.result["test_acc"]
+
+
+def test_an_opened_run_has_the_trained_network(here: Path, tiny_folder: Path) -> None:
+    run = train("convnet", tiny_folder)
+    opened = fbf.load_run(run.path)
+    assert opened.recipe == run.recipe
+    assert opened.trained is None
+    images = torch.rand(2, 1, 28, 28)
+    assert torch.equal(opened.network()(images), run.network()(images))
+
+
+@pytest.mark.parametrize("name", ["lenet", "convnet"])
+def test_a_run_is_tested_as_the_training_tested_it(
+    name: str, here: Path, tiny_folder: Path
+) -> None:
+    run = train(name, tiny_folder)
+    verdict = fbf.test(run.path, data=tiny_folder, device="cpu")
+    assert run.result is not None
+    assert verdict.correct == round(run.result["test_acc"] * 20)
+    assert verdict.loss == pytest.approx(run.result["test_loss"], rel=1e-6)
+    assert (run.path / "confusion.png").is_file()
+    assert (run.path / "mistakes.png").is_file()
+
+
+def test_ones_own_network_in_python(here: Path, tiny_folder: Path) -> None:
+    network = Tiny()
+    run = train(network, tiny_folder)
+    assert run.trained is network
+    assert (run.recipe.name, run.recipe.network) == ("tiny", "Tiny")
+    assert (run.recipe.optimizer, run.recipe.lr, run.recipe.init) == ("adam", 0.001, "default")
+    assert fbf.test(run, data=tiny_folder).images == 20
+    opened = fbf.load_run(run.path)
+    with pytest.raises(NetworkError, match="'Tiny' isn't one of the named ones"):
+        opened.network()
+    assert fbf.test(opened, data=tiny_folder, network=Tiny(), pictures=False).images == 20
+
+
+def test_ones_own_network_by_file(here: Path, tiny_folder: Path) -> None:
+    (here / "net.py").write_text(
+        "from torch import nn\nclass TinyNet(nn.Sequential):\n"
+        "    def __init__(self):\n        super().__init__(nn.Flatten(), nn.Linear(784, 3))\n"
+    )
+    run = train("net.py:TinyNet", tiny_folder)
+    assert run.recipe.name == "tiny-net"
+    with pytest.raises(NetworkError, match="--network FILE"):
+        fbf.test(run.path, data=tiny_folder)
+    assert fbf.test(run.path, data=tiny_folder, network="net.py:TinyNet").images == 20
+    with pytest.raises(NetworkError, match="don't fit the network"):
+        fbf.test(run.path, data=tiny_folder, network="lenet")
+    assert fbf.layers("net.py:TinyNet").parameters == 784 * 3 + 3
+
+
+def test_a_recipes_settings_on_ones_own_network(here: Path, tiny_folder: Path) -> None:
+    run = train(recipes.get("lenet-d2l").but(epochs=1), tiny_folder, seed=2, epochs=None)
+    assert (run.recipe.name, run.recipe.seed, run.recipe.epochs) == ("lenet-d2l", 2, 1)
+
+
+def test_settings_from_a_file_lose_against_keywords(here: Path, tiny_folder: Path) -> None:
+    (here / "a.toml").write_text('recipe = "lenet-mnist"\nepochs = 1\nbatch-size = 8\nlr = 0.25\n')
+    run = train("lenet", tiny_folder, config="a.toml", epochs=2, batch_size=None)
+    recipe = run.recipe
+    assert recipe.name == "lenet-mnist"
+    assert (recipe.epochs, recipe.batch_size, recipe.lr) == (2, 8, 0.25)
+
+
+def test_tensorboard_files_lie_in_the_run_folder(here: Path, tiny_folder: Path) -> None:
+    run = train("lenet", tiny_folder, tensorboard=True)
+    assert list(run.path.glob("events.out.tfevents.*"))
+
+
+def test_nothing_is_ever_overwritten(here: Path, tiny_folder: Path) -> None:
+    (here / "taken").mkdir()
+    (here / "taken" / "precious").write_text("x")
+    with pytest.raises(RunError, match="taken exists and isn't empty"):
+        train("lenet", tiny_folder, run="taken")
+    with pytest.raises(RunError, match="is a file"):
+        train("lenet", tiny_folder, run=here / "taken" / "precious")
+    assert [p.name for p in (here / "taken").iterdir()] == ["precious"]
+
+
+def test_two_runs_in_the_same_second_get_folders_of_their_own(here: Path) -> None:
+    first = runs.default_path("r")
+    runs.create(first)
+    stamp = __import__("datetime").datetime.strptime(first.name[:15], "%Y%m%d-%H%M%S")
+    assert runs.default_path("r", stamp).name == f"{first.name}-2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"batch_size": 0}, fbf.FiveByFiveError),
+        ({"lr": float("nan")}, fbf.FiveByFiveError),
+        ({"device": "cuda:77"}, fbf.FiveByFiveError),
+        ({"network": "alexnet"}, ShapeError),
+        ({"engine": "steam"}, UnknownNameError),
+        ({"config": "none.toml"}, fbf.FiveByFiveError),
+        ({"data": "fashion-mnits"}, UnknownNameError),
+        ({"watch": "closely"}, UnknownNameError),
+    ],
+)
+def test_bad_input_leaves_nothing_behind(
+    settings: dict[str, object], error: type[Exception], here: Path, tiny_folder: Path
+) -> None:
+    with pytest.raises(error):
+        train("lenet", tiny_folder, **settings)
+    assert [p.name for p in here.iterdir()] == ["tiny"]
+
+
+def test_diverging_tells_and_keeps_what_there_is(here: Path, tiny_folder: Path) -> None:
+    with pytest.raises(DivergedError):
+        train(Tiny(), tiny_folder, optimizer="sgd", lr=1e38, run="r")
+    info = json.loads((here / "r" / "run.json").read_text())
+    assert info["state"] == "failed"
+    assert info["result"] is None
+    assert (here / "r" / "curves.png").is_file()
+
+
+def test_unknown_words() -> None:
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'lenet'.*FILE\.py:NAME"):
+        fbf.train("lnet")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "run.json is missing"),
+        ("", "can't be read as a run"),
+        ("[]", "can't be read as a run"),
+        ("{}", "can't be read as a run"),
+        ('{"format": 99}', "format 99; this version reads 1"),
+        ('{"format": 1, "recipe": {"name": "x"}}', "not a recipe"),
+    ],
+)
+def test_folders_that_are_no_runs(content: str | None, message: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(fbf.FiveByFiveError, match=message):
+        fbf.load_run(tmp_path)
+
+
+def test_weights_that_are_missing_or_damaged(here: Path, tiny_folder: Path) -> None:
+    run = fbf.load_run(train("lenet", tiny_folder).path)
+    weights = run.path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(NetworkError, match="don't fit the network"):
+        run.network()
+    weights.unlink()
+    with pytest.raises(NetworkError, match="before its first epoch did"):
+        run.network()
+
+
+def test_other_data_than_the_runs(here: Path, tiny_folder: Path) -> None:
+    run = train("lenet", tiny_folder)
+    with pytest.raises(DataError, match="Name it by --data"):
+        fbf.test(run.path)
+    with pytest.raises(DataError, match="isn't the data of this run"):
+        fbf.test(run.path.parent / run.path.name, data=fbf.datasets.obtain("sample").folder)
+
+
+def test_layers_of_all_sorts(here: Path, tiny_folder: Path) -> None:
+    assert fbf.layers("lenet").parameters == 61_706
+    assert fbf.layers("lenet-d2l-1.0").batch_size == 128
+    assert fbf.layers("alexnet").input_shape == (1, 224, 224)
+    assert fbf.layers("lenet", input="3x28x28", batch_size=2).rows[0].input_shape == (1, 3, 28, 28)
+    assert fbf.layers(Tiny(), input=(1, 28, 28)).parameters == 784 * 3 + 3
+    run = train("lenet", tiny_folder)
+    assert fbf.layers(str(run.path)).rows[-1].output_shape[-1] == 3
+    with pytest.raises(ShapeError, match="expected CHANNELSxHEIGHTxWIDTH"):
+        fbf.layers("lenet", input="28")

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fivebyfive import cli, recipes
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: object, status: int = 0) -> tuple[str, str]:
+    assert cli.main([str(word) for word in words]) == status
+    return capsys.readouterr()
+
+
+TRAIN_KEYS = {
+    "run", "recipe", "network", "data", "device", "epochs", "train_loss", "train_acc", "test_loss",
+    "test_acc", "seconds", "images_per_s", "images_per_s_compute", "data_share",
+}  # fmt: skip
+
+
+def test_train_test_and_layers_from_the_shell(
+    here: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--data", tiny_folder, "--json")
+    out, err = call(capsys, "train", "lenet", "--epochs", 2, "--run", "r", *words)
+    result = json.loads(out)
+    assert result.keys() == TRAIN_KEYS
+    assert (result["run"], result["data"], result["epochs"]) == ("r", "tiny", 2)
+    assert "epoch 2/2" in err
+    out, _ = call(capsys, "test", "r", *words)
+    assert json.loads(out)["images"] == 20
+    out, _ = call(capsys, "test", "r", "--data", tiny_folder)
+    assert "Test set: Average loss: " in out
+    out, _ = call(capsys, "layers", "r", "--json")
+    assert len(json.loads(out)["rows"]) == 12
+    out, _ = call(capsys, "layers", "lenet", "--batch-size", 2)
+    assert "6×14×14" in out
+
+
+def test_quiet_shows_nothing(
+    here: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, err = call(capsys, "train", "--data", tiny_folder, "--epochs", 1, "--quiet")
+    assert out == err == ""
+
+
+def test_data_lists_and_verifies(capsys: pytest.CaptureFixture[str], tiny_folder: Path) -> None:
+    out, _ = call(capsys, "data")
+    assert {line.split()[0] for line in out.splitlines()} >= {"fashion-mnist", "mnist", "sample"}
+    out, _ = call(capsys, "data", "--json")
+    assert {entry["name"] for entry in json.loads(out)} >= {"fashion-mnist", "mnist"}
+    out, _ = call(capsys, "data", "sample")
+    assert "6,000 + 1,000 images of 1×28×28, verified" in out
+    out, _ = call(capsys, "data", "mnist", "--data", tiny_folder, "--json")
+    assert json.loads(out)["name"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("train lnet", "Did you mean 'lenet'"),
+        ("train --batch-size 0", "batch_size is 0"),
+        ("train --lr nan", "lr is nan"),
+        ("train --device cuda:9", "there is no device"),
+        ("train --device toaster", "is unknown"),
+        ("train --config none.toml", "can't read the settings"),
+        ("train --config bad.toml", "unknown setting 'epcohs'. Did you mean 'epochs'?"),
+        ("train none.py:Net", "there is no file none.py"),
+        ("train bad.py:Net", "raised ZeroDivisionError"),
+        ("train good.py:number", "is a int; expected a torch.nn.Module"),
+        ("train --run taken", "taken exists and isn't empty"),
+        ("train --run taken/file/x", "can't write the run folder"),
+        ("train --network alexnet", "--resize 224"),
+        ("test nowhere", "there is no run at nowhere"),
+        ("layers lenet --input 1x32x32", "--input"),
+        ("layers lenet --batch-size 0", "batch_size is 0"),
+        ("reproduce lenet-mnist", "no figures are published for lenet-mnist"),
+        ("reproduce --seeds 0", "seeds is 0"),
+        ("data mnits", "Did you mean 'mnist'"),
+    ],
+)
+def test_one_clear_message_and_status_2(
+    words: str,
+    message: str,
+    here: Path,
+    tiny_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (here / "taken").mkdir()
+    (here / "taken" / "file").write_text("")
+    (here / "bad.toml").write_text("epcohs = 1")
+    (here / "bad.py").write_text("1 / 0")
+    (here / "good.py").write_text("number = 3")
+    before = sorted(here.rglob("*"))
+    more = ["--data", tiny_folder] if words.startswith("train") else []
+    out, err = call(capsys, *words.split(), *more, status=2)
+    assert out == ""
+    assert err.startswith("fivebyfive: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert sorted(p for p in here.rglob("*") if "__pycache__" not in p.parts) == before
+
+
+def test_debug_shows_the_traceback(here: Path) -> None:
+    with pytest.raises(Exception, match="Did you mean"):
+        cli.main(["train", "lnet", "--debug"])
+
+
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupt(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "layers", interrupt)
+    _, err = call(capsys, "layers", "lenet", status=130)
+    assert err == "fivebyfive: stopped.\n"
+    with pytest.raises(KeyboardInterrupt):
+        cli.main(["layers", "lenet", "--debug"])
+
+
+def test_every_setting_has_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    text = capsys.readouterr().out
+    assert all(f"--{name.replace('_', '-')}" in text for name in recipes.SETTINGS)
+
+
+def test_help_and_bad_words_load_no_torch() -> None:
+    script = (
+        "import sys\nfrom fivebyfive import cli\n"
+        "try:\n    cli.main(sys.argv[1:])\n"
+        "except SystemExit:\n    pass\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'matplotlib', 'rich')))"
+    )
+    for words in (["--help"], ["train", "--help"], ["--version"], ["nonsense"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words], capture_output=True, check=False
+        )
+        assert done.returncode == 0, (words, done.stderr)
+
+
+def test_as_a_module_in_a_pipe(tiny_folder: Path, tmp_path: Path) -> None:
+    words = ["train", "lenet", "--data", str(tiny_folder), "--epochs", "1", "--run", "r"]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "fivebyfive", *words],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        check=True,
+    )
+    assert done.stdout == ""
+    assert "epoch 1/1" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert "\r" not in done.stderr

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import fivebyfive as fbf
+from fivebyfive import recipes, reproduction
+from fivebyfive.errors import RecipeError
+from fivebyfive.recipes import Published
+from fivebyfive.reproduction import Comparison, Reproduction, duration, estimate
+from fivebyfive.training.session import prepare
+
+
+def comparison(*values: float) -> Comparison:
+    return Comparison("r", "test_acc", values, Published(0.8, 0.75, 0.85, 130, "b", sd=0.016))
+
+
+def test_judges_each_seed() -> None:
+    assert comparison(0.76, 0.84).inside == 2
+    outside = comparison(0.8, 0.7, 0.86)
+    assert outside.inside == 1
+    assert outside.worst == pytest.approx(-0.05)
+    assert comparison(0.8).sd == 0.0
+    assert Reproduction((comparison(0.8),), ()).ok
+    assert not Reproduction((comparison(0.8), outside), ()).ok
+
+
+def test_the_table_says_by_how_much() -> None:
+    console = Console(width=140)
+    with console.capture() as capture:
+        console.print(Reproduction((comparison(0.8, 0.7), comparison(0.8)), ()).table())
+    text = capture.get()
+    assert "0.8 ± 0.016 (n=130)" in text
+    assert "0.750–0.850" in text
+    assert "1 of 2 outside, by -0.0500" in text
+    assert text.count("inside") == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_runs_every_seed_and_compares(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The figures of a recipe for the tiny data, so that the whole way is gone in a second.
+    short = recipes.get("convnet-mnist").but(epochs=2, dataset="tiny")
+    figures = {
+        "test_acc": Published(0.9, 0.0, 1.0, 1, "made up"),
+        "test_acc_epoch_1": Published(None, 2.0, 3.0, 1, "made up"),
+    }
+    monkeypatch.setitem(
+        recipes.RECIPES, "short", dataclasses.replace(short, name="short", published=figures)
+    )
+    said: list[str] = []
+    found = fbf.reproduce(
+        ["short"], 2, data=tiny_folder, run=tmp_path / "r", watch="quiet", say=said.append
+    )
+    assert [Path(folder).name for folder in found.runs] == ["short-seed-0", "short-seed-1"]
+    last, first = found.comparisons
+    assert len(last.values) == len(first.values) == 2
+    assert (last.inside, first.inside) == (2, 0)
+    assert first.worst <= -1
+    assert not found.ok
+    assert found.as_dict()["comparisons"][0]["inside"] == 2
+    assert "about" in said[0]
+    assert "2 trainings" in said[1]
+
+
+def test_recipes_without_figures_and_no_seeds() -> None:
+    with pytest.raises(RecipeError, match="no figures are published for lenet-mnist"):
+        reproduction.reproduce(["lenet-mnist"], 1)
+    with pytest.raises(RecipeError, match="seeds is 0"):
+        reproduction.reproduce(["lenet-d2l"], 0)
+
+
+def test_the_estimate_counts_training_and_testing(tiny_folder: Path) -> None:
+    few = prepare(recipes.get("lenet-d2l").but(epochs=1), folder=tiny_folder, device="cpu")
+    assert estimate(few, seconds=0.01) > 0
