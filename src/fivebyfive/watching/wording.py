@@ -1,0 +1,81 @@
+"""The words that every listener shares: header, figures, speeds, times."""
+
+from __future__ import annotations
+
+from ..training.events import EpochDone, Result, Speed, Started
+
+
+def header(started: Started) -> list[tuple[str, str]]:
+    """What is about to be trained, as pairs of a label and its text."""
+    recipe = started.recipe
+    pairs = [
+        ("recipe", f"{recipe.name} · {recipe.network}, {started.parameters:,} parameters"),
+        (
+            "training",
+            f"{_count(recipe.epochs, 'epoch')} of {_count(started.steps, 'step')} · "
+            f"batch size {recipe.batch_size} · {recipe.optimizer}, lr {recipe.lr:g} · "
+            f"seed {recipe.seed}",
+        ),
+        (
+            "data",
+            f"{started.data} · {started.train_images:,} training and "
+            f"{started.test_images:,} test images",
+        ),
+        ("from", started.data_source),
+        ("device", f"{started.device}, {started.device_title} · {started.engine} engine"),
+    ]
+    if started.run is not None:
+        pairs.append(("run", str(started.run)))
+    return [(label, printable(text)) for label, text in pairs]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
+def figures(of: EpochDone | Result) -> str:
+    """``loss 0.469, train acc 0.824, test acc 0.804``, as the book prints it."""
+    return f"loss {of.train_loss:.3f}, train acc {of.train_acc:.3f}, test acc {of.test_acc:.3f}"
+
+
+def speeds(speed: Speed) -> str:
+    """Both speeds and the share of the data, short enough for a line that changes."""
+    return (
+        f"{rate(speed.images_per_s_compute)} images/s compute only · "
+        f"{rate(speed.images_per_s)} end to end ({percent(speed.data_share)} on data)"
+    )
+
+
+def summary(result: Result) -> list[str]:
+    """The last lines: the figures, both speeds, and where the run is kept."""
+    lines = [
+        figures(result),
+        f"{result.images_per_s_compute:.1f} images/s compute only · "
+        f"{result.images_per_s:.1f} images/s end to end "
+        f"({percent(result.data_share)} of the time on data)",
+    ]
+    if result.run is not None:
+        lines.append(f"run {printable(result.run)}")
+    return lines
+
+
+def rate(images_per_s: float) -> str:
+    """Images per second with as many digits as mean something."""
+    return f"{images_per_s:,.0f}" if images_per_s >= 100 else f"{images_per_s:.1f}"
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in whole percent."""
+    return f"{100 * share:.0f} %"
+
+
+def duration(seconds: float) -> str:
+    """``0:07``, ``12:30``, ``1:02:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def printable(text: str) -> str:
+    """``text`` on one line and without control characters, whatever a path or message holds."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

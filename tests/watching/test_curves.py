@@ -1,0 +1,78 @@
+import dataclasses
+import math
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from fivebyfive.watching.curves import History, draw, figure
+from fivebyfive.watching.metrics import row
+
+
+def history(events):
+    collected = History()
+    for event in events:
+        collected.add(event)
+    return collected
+
+
+def texts(picture):
+    found = [text.get_text() for text in picture.texts]
+    for axes in picture.axes:
+        found += [text.get_text() for text in axes.get_legend().get_texts()]
+    return found
+
+
+def test_the_points_are_marks_and_epochs(training):
+    h = history(training.events(epochs=2))
+    assert len(h.train_loss.x) == len(h.train_acc.x) == 14
+    assert h.train_loss.x == sorted(h.train_loss.x)
+    assert h.test_acc.x == [1, 2]
+    assert (h.title, h.epochs) == ("lenet-d2l on fashion-mnist", 2)
+
+
+def test_rows_give_the_same_history_as_events(training):
+    events = list(training.events(plateau=1))
+    rows = [r for e in events if (r := row(e)) is not None]
+    assert History.from_rows(rows, "lenet-d2l on fashion-mnist", 10) == history(events)
+
+
+def test_the_picture_tells_recipe_data_and_final_figures(training):
+    assert texts(figure(history(training.events()))) == [
+        "lenet-d2l on fashion-mnist",
+        "loss 0.469, train acc 0.824, test acc 0.804",
+        "train loss 0.469",
+        "train acc 0.824",
+        "test acc 0.804",
+    ]
+
+
+def test_draw_leaves_one_png_and_nothing_else(training, tmp_path):
+    draw(history(training.events()), tmp_path / "curves.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.format == "PNG"
+        assert image.size == (1280, 560)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 50])
+def test_every_length_can_be_drawn(training, tmp_path, epochs):
+    draw(history(training.events(epochs=epochs)), tmp_path / "curves.png")
+
+
+def test_a_training_that_diverged_or_never_began_can_be_drawn(training, tmp_path):
+    bad = dataclasses.replace(training.stretch(1, 47), train_loss=math.nan, train_acc=0.1)
+    worse = dataclasses.replace(training.epoch_done(1), train_loss=math.inf, test_acc=math.nan)
+    draw(history([training.started(), bad, worse]), tmp_path / "curves.png")
+    draw(History(), tmp_path / "curves.png")
+
+
+def test_a_title_is_taken_literally(tmp_path):
+    draw(History(title=r"my$net on $\frac{"), tmp_path / "curves.png")
+
+
+def test_pyplot_is_left_alone():
+    code = "import sys, fivebyfive.watching.curves; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout == "False\n"
