@@ -21,7 +21,6 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_bytes(path, b"old")
 
-
     def fail() -> None:
         with replacing(path) as temporary:
             temporary.write_bytes(b"half of the ne")

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-import pooch  # type: ignore[import-untyped]
-
 from .. import files
 from ..errors import DataError
 from . import idx
@@ -151,6 +149,9 @@ class _Attempt(threading.Thread):
         self.failure: Exception | None = None
 
     def run(self) -> None:
+        # Only here: it brings tqdm, which warns in every notebook that lacks ipywidgets.
+        import pooch  # type: ignore[import-untyped]
+
         try:
             downloader = pooch.HTTPDownloader(
                 progressbar=sys.stderr is not None and sys.stderr.isatty(),
