@@ -15,10 +15,13 @@ import argparse
 import json
 import statistics
 
-from contenders import CONTENDERS
+import fivebyfive as fbf
+from contenders import CONTENDERS as PYTORCH
 from fivebyfive import recipes
-from harness import compare, machine, ratios, save, spread
+from frameworks import FRAMEWORKS
+from harness import compare, fma_peak, machine, ratios, save, spread
 
+CONTENDERS = {**PYTORCH, **FRAMEWORKS}
 FIGURES = ("steady_images_s", "forward_images_s", "warm_s", "cold_s", "peak_mb")
 
 
@@ -27,18 +30,25 @@ def main() -> None:
     parser.add_argument("recipe", nargs="?", default="lenet-d2l")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="else the recipe's")
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, help="else all there are")
     parser.add_argument("--only", choices=CONTENDERS, help="run one, once, in this process")
     options = parser.parse_args()
     recipe = recipes.get(options.recipe).but(epochs=options.epochs)
     if options.only:
         print(json.dumps(CONTENDERS[options.only](recipe)))
         return
+    everyone = CONTENDERS if recipe.name == "lenet-d2l" else PYTORCH
     words = [recipe.name, "--epochs", str(recipe.epochs)]
-    results = compare(__file__, options.contenders, options.rounds, words)
     about = {**machine(), "recipe": recipe.name, "epochs": recipe.epochs, "rounds": options.rounds}
+    flops = fbf.layers(recipe.network).flops_training
+    about |= {"flop_an_image": flops, "fma_peak_gflops": fma_peak(about["threads"])}
+    results = compare(__file__, options.contenders or list(everyone), options.rounds, words)
     print(", ".join(f"{key}: {value}" for key, value in about.items()))
     table(results)
+    if peak := about["fma_peak_gflops"]:
+        for name, rounds in results.items():
+            shares = [each["steady_images_s"] * flops / (peak * 1e9) for each in rounds]
+            print(f"{name}: {100 * statistics.median(shares):.0f} % of the FMA peak")
     print(f"raw figures: {save(f'cpu-{recipe.name}', {'about': about, 'results': results})}")
 
 

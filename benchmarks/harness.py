@@ -13,6 +13,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -108,6 +109,20 @@ def machine() -> dict[str, Any]:
         "numpy": np.__version__,
         "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def fma_peak(threads: int) -> float | None:
+    """The measured peak of float32 multiply-adds in GFLOP/s; ``None`` without a C++ compiler."""
+    source = Path(__file__).with_name("fma_peak.cpp")
+    with tempfile.TemporaryDirectory() as folder:
+        program = f"{folder}/fma_peak"
+        flags = ["-O3", "-march=native", "-ffp-contract=fast", "-pthread"]
+        try:
+            subprocess.run(["c++", *flags, str(source), "-o", program], check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        done = subprocess.run([program, str(threads)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def save(name: str, result: Mapping[str, Any]) -> Path:
