@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import fivebyfive as fbf
+from contenders import network
 from fivebyfive.recipes import Recipe
 from harness import Contender, Training
 

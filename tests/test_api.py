@@ -54,6 +54,9 @@ def test_a_training_leaves_all_its_files(here: Path, tiny_folder: Path) -> None:
     assert [row["epoch"] for row in epochs] == [1, 2]
     assert run.result is not None
     assert epochs[-1]["test_acc"] == run.result["test_acc"]
+    assert repr(run) == (
+        f"<Run {run.path}: lenet-d2l, finished, test acc {run.result['test_acc']:.3f}>"
+    )
 
 
 def test_an_opened_run_has_the_trained_network(here: Path, tiny_folder: Path) -> None:
@@ -84,11 +87,18 @@ def test_ones_own_network_in_python(here: Path, tiny_folder: Path) -> None:
     assert run.trained is network
     assert (run.recipe.name, run.recipe.network) == ("tiny", "Tiny")
     assert (run.recipe.optimizer, run.recipe.lr, run.recipe.init) == ("adam", 0.001, "default")
+    images = torch.rand(2, 1, 28, 28)
+    assert torch.equal(run.network()(images), network(images))
+    assert run.network() is not network
     assert fbf.test(run, data=tiny_folder).images == 20
     opened = fbf.load_run(run.path)
     with pytest.raises(NetworkError, match="'Tiny' isn't one of the named ones"):
         opened.network()
-    assert fbf.test(opened, data=tiny_folder, network=Tiny(), pictures=False).images == 20
+    fresh = Tiny()
+    before = fresh[1].weight.clone()
+    assert fbf.test(opened, data=tiny_folder, network=fresh, pictures=False).images == 20
+    assert torch.equal(fresh[1].weight, before)  # the caller's own module is left alone
+    assert fbf.layers(opened, network=fresh).parameters == 784 * 3 + 3
 
 
 def test_ones_own_network_by_file(here: Path, tiny_folder: Path) -> None:
@@ -113,10 +123,11 @@ def test_a_recipes_settings_on_ones_own_network(here: Path, tiny_folder: Path) -
 
 def test_settings_from_a_file_lose_against_keywords(here: Path, tiny_folder: Path) -> None:
     (here / "a.toml").write_text('recipe = "lenet-mnist"\nepochs = 1\nbatch-size = 8\nlr = 0.25\n')
-    run = train("lenet", tiny_folder, config="a.toml", epochs=2, batch_size=None)
+    run = train(None, tiny_folder, config="a.toml", epochs=2, batch_size=None)
     recipe = run.recipe
     assert recipe.name == "lenet-mnist"
     assert (recipe.epochs, recipe.batch_size, recipe.lr) == (2, 8, 0.25)
+    assert train("convnet", tiny_folder, config="a.toml").recipe.name == "convnet-mnist"
 
 
 def test_tensorboard_files_lie_in_the_run_folder(here: Path, tiny_folder: Path) -> None:
@@ -134,11 +145,13 @@ def test_nothing_is_ever_overwritten(here: Path, tiny_folder: Path) -> None:
     assert [p.name for p in (here / "taken").iterdir()] == ["precious"]
 
 
-def test_two_runs_in_the_same_second_get_folders_of_their_own(here: Path) -> None:
-    first = runs.default_path("r")
-    runs.create(first)
-    stamp = __import__("datetime").datetime.strptime(first.name[:15], "%Y%m%d-%H%M%S")
-    assert runs.default_path("r", stamp).name == f"{first.name}-2"
+def test_the_saved_random_state_is_the_callers(here: Path, tiny_folder: Path) -> None:
+    state = torch.random.get_rng_state()
+    run = train("lenet", tiny_folder)
+    fbf.test(run, data=tiny_folder)
+    fbf.layers(run)
+    fbf.load_run(run.path).network()
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +165,9 @@ def test_two_runs_in_the_same_second_get_folders_of_their_own(here: Path) -> Non
         ({"config": "none.toml"}, fbf.FiveByFiveError),
         ({"data": "fashion-mnits"}, UnknownNameError),
         ({"watch": "closely"}, UnknownNameError),
+        ({"run": ""}, RunError),
+        ({"data": 3}, fbf.FiveByFiveError),
+        ({"lr": 0, "optimizer": "adam"}, fbf.FiveByFiveError),
     ],
 )
 def test_bad_input_leaves_nothing_behind(
@@ -171,6 +187,12 @@ def test_diverging_tells_and_keeps_what_there_is(here: Path, tiny_folder: Path) 
     assert (here / "r" / "curves.png").is_file()
 
 
+@pytest.mark.parametrize("what", [3, nn.Linear, b"lenet"])
+def test_what_cant_be_trained(what: object) -> None:
+    with pytest.raises(fbf.FiveByFiveError, match="expected a name, a Recipe, or an nn.Module"):
+        fbf.train(what)  # type: ignore[arg-type]
+
+
 def test_unknown_words() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean 'lenet'.*FILE\.py:NAME"):
         fbf.train("lnet")
@@ -185,6 +207,7 @@ def test_unknown_words() -> None:
         ("{}", "can't be read as a run"),
         ('{"format": 99}', "format 99; this version reads 1"),
         ('{"format": 1, "recipe": {"name": "x"}}', "not a recipe"),
+        ('{"format": 1, "recipe": []}', "can't be read as a run"),
     ],
 )
 def test_folders_that_are_no_runs(content: str | None, message: str, tmp_path: Path) -> None:
@@ -205,12 +228,32 @@ def test_weights_that_are_missing_or_damaged(here: Path, tiny_folder: Path) -> N
         run.network()
 
 
+def test_a_result_that_is_none(here: Path, tiny_folder: Path) -> None:
+    path = train("lenet", tiny_folder).path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "result": {}}))
+    with pytest.raises(RunError, match="can't be read as a run"):
+        fbf.load_run(path.parent)
+
+
+def test_pictures_that_cant_be_drawn_dont_lose_the_verdict(
+    here: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train("lenet", tiny_folder)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fivebyfive.examine.draw_confusion", full)
+    with pytest.warns(UserWarning, match=r"can't draw the pictures in .*No space left"):
+        assert fbf.test(run, data=tiny_folder).images == 20
+
+
 def test_other_data_than_the_runs(here: Path, tiny_folder: Path) -> None:
     run = train("lenet", tiny_folder)
     with pytest.raises(DataError, match="Name it by --data"):
         fbf.test(run.path)
     with pytest.raises(DataError, match="isn't the data of this run"):
-        fbf.test(run.path.parent / run.path.name, data=fbf.datasets.obtain("sample").folder)
+        fbf.test(run.path, data="sample")
 
 
 def test_layers_of_all_sorts(here: Path, tiny_folder: Path) -> None:
@@ -220,6 +263,7 @@ def test_layers_of_all_sorts(here: Path, tiny_folder: Path) -> None:
     assert fbf.layers("lenet", input="3x28x28", batch_size=2).rows[0].input_shape == (1, 3, 28, 28)
     assert fbf.layers(Tiny(), input=(1, 28, 28)).parameters == 784 * 3 + 3
     run = train("lenet", tiny_folder)
-    assert fbf.layers(str(run.path)).rows[-1].output_shape[-1] == 3
+    for way in (run, run.path, str(run.path)):
+        assert fbf.layers(way).rows[-1].output_shape[-1] == 3
     with pytest.raises(ShapeError, match="expected CHANNELSxHEIGHTxWIDTH"):
         fbf.layers("lenet", input="28")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from fivebyfive import cli, recipes
 
@@ -58,7 +59,7 @@ def test_data_lists_and_verifies(capsys: pytest.CaptureFixture[str], tiny_folder
     out, _ = call(capsys, "data")
     assert {line.split()[0] for line in out.splitlines()} >= {"fashion-mnist", "mnist", "sample"}
     out, _ = call(capsys, "data", "--json")
-    assert {entry["name"] for entry in json.loads(out)} >= {"fashion-mnist", "mnist"}
+    assert {entry["name"] for entry in json.loads(out)["datasets"]} >= {"fashion-mnist", "mnist"}
     out, _ = call(capsys, "data", "sample")
     assert "6,000 + 1,000 images of 1×28×28, verified" in out
     out, _ = call(capsys, "data", "mnist", "--data", tiny_folder, "--json")
@@ -132,6 +133,57 @@ def test_every_setting_has_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["train", "--help"])
     text = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')}" in text for name in recipes.SETTINGS)
+
+
+def test_what_a_users_file_prints_doesnt_mix_with_the_json(
+    here: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "net.py").write_text(
+        "from torch import nn\nprint('hello')\n"
+        "def Net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 3))\n"
+    )
+    words = ("train", "net.py:Net", "--data", tiny_folder, "--epochs", 1, "--json")
+    out, err = call(capsys, *words)
+    assert json.loads(out)["recipe"] == "net"
+    assert "hello" in err
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    out, _ = call(capsys, "doctor", "--json")
+    findings = json.loads(out)
+    assert findings["torch"].startswith(torch.__version__)
+    assert findings["engine"] in ("cpu", "eager")
+    out, _ = call(capsys, "doctor")
+    assert all(finding in out for finding in findings.values())
+
+
+def test_a_reader_that_has_enough_and_a_disk_that_is_full(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    program = f"'{sys.executable}' -m fivebyfive"
+    done = subprocess.run(
+        f"{program} layers alexnet --json | head -c 10; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    words = f"train lenet --data '{tiny_folder}' --epochs 1 --run r"
+    done = subprocess.run(
+        f"ulimit -f 100; {program} {words}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "can't write the weights to r/model.safetensors" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "r" / "run.json").read_text())["state"] == "failed"
 
 
 def test_help_and_bad_words_load_no_torch() -> None:

@@ -10,8 +10,13 @@ from fivebyfive.errors import RecipeError
 
 def test_reads_settings_with_either_spelling(tmp_path: Path) -> None:
     file = tmp_path / "a.toml"
-    file.write_text('recipe = "lenet-mnist"\nbatch-size = 64\nlr = 0.5\n')
-    assert config.read(file) == {"recipe": "lenet-mnist", "batch_size": 64, "lr": 0.5}
+    file.write_text('recipe = "lenet-mnist"\nbatch-size = 64\nlr = 0.5\ndata = "mnist"\n')
+    assert config.read(file) == {
+        "recipe": "lenet-mnist",
+        "batch_size": 64,
+        "lr": 0.5,
+        "dataset": "mnist",
+    }
 
 
 @pytest.mark.parametrize(
@@ -21,6 +26,10 @@ def test_reads_settings_with_either_spelling(tmp_path: Path) -> None:
         (b"\xff\xfe", "isn't TOML"),
         (b"epoch = 3", "unknown setting 'epoch'. Did you mean 'epochs'?"),
         (b"[train]\nepochs = 3", "unknown setting 'train'"),
+        (b"recipe = 3", "recipe is 3; expected a name in quotes"),
+        (b'optimizer = ["sgd"]', "optimizer is ['sgd']; expected a name"),
+        (b'network = "net.py:Net"', "Code of your own is only run where you name it"),
+        (b'recipe = "net.py:Net"', "Code of your own is only run where you name it"),
     ],
 )
 def test_says_what_is_wrong(tmp_path: Path, content: bytes, message: str) -> None:

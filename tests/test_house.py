@@ -16,7 +16,7 @@ import fivebyfive as fbf
 ROOT = Path(inspect.getfile(fbf)).parent
 FILES = sorted(ROOT.rglob("*.py"))
 #: Each room with all that lie below it; what a room isn't listed with, it doesn't import.
-GROUND = {"errors", "files", "recipes", "randomness", "networks", "datasets", "", "config"}
+GROUND = {"errors", "files", "recipes", "randomness", "modes", "networks", "datasets", "", "config"}
 BELOW = {
     "networks": {"errors"},
     "datasets": {"errors", "files"},

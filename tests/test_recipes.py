@@ -83,6 +83,15 @@ def test_another_optimizer_brings_its_usual_learning_rate() -> None:
     assert lenet.but(optimizer="adam").lr == 0.001
     assert lenet.but(optimizer="adam", lr=0.01).lr == 0.01
     assert lenet.but(optimizer="sgd").lr == 0.9
+    assert lenet.but(optimizer=None).lr == 0.9
+
+
+def test_a_changed_recipe_tells_what_changed() -> None:
+    lenet = recipes.get("lenet-d2l")
+    assert lenet.changed() == []
+    changed = lenet.but(lr=0.5, seed=3)
+    assert sorted(changed.changed()) == ["lr", "seed"]
+    assert changed.plateau == ""  # what it said holds for the recipe as it was
 
 
 def test_an_unknown_name_and_a_record_that_is_none() -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import fivebyfive as fbf
 from fivebyfive import recipes, reproduction
-from fivebyfive.errors import RecipeError
+from fivebyfive.errors import DataError, RecipeError
 from fivebyfive.recipes import Published
 from fivebyfive.reproduction import Comparison, Reproduction, duration, estimate
 from fivebyfive.training.session import prepare
@@ -25,18 +25,22 @@ def test_judges_each_seed() -> None:
     assert outside.worst == pytest.approx(-0.05)
     assert comparison(0.8).sd == 0.0
     assert Reproduction((comparison(0.8),), ()).ok
-    assert not Reproduction((comparison(0.8), outside), ()).ok
+    assert outside.mean_inside
+    assert Reproduction((comparison(0.8), outside), ()).ok  # on the whole
+    assert not Reproduction((comparison(0.8), comparison(0.7)), ()).ok
 
 
 def test_the_table_says_by_how_much() -> None:
-    console = Console(width=140)
+    console = Console(width=160)
     with console.capture() as capture:
-        console.print(Reproduction((comparison(0.8, 0.7), comparison(0.8)), ()).table())
+        some = (comparison(0.8, 0.7), comparison(0.8), comparison(0.7))
+        console.print(Reproduction(some, ()).table())
     text = capture.get()
     assert "0.8 ± 0.016 (n=130)" in text
     assert "0.750–0.850" in text
-    assert "1 of 2 outside, by -0.0500" in text
-    assert text.count("inside") == 1
+    assert "inside; 1 of 2 runs out, by up to -0.0500" in text
+    assert "outside; 1 of 1 runs out" in text
+    assert text.count("inside") == 2
 
 
 @pytest.mark.parametrize(
@@ -72,6 +76,13 @@ def test_runs_every_seed_and_compares(
     assert found.as_dict()["comparisons"][0]["inside"] == 2
     assert "about" in said[0]
     assert "2 trainings" in said[1]
+
+
+def test_no_figure_is_compared_with_other_data(tiny_folder: Path, tmp_path: Path) -> None:
+    for data in (tiny_folder, "sample"):
+        with pytest.raises(DataError, match="figures of lenet-d2l are for fashion-mnist"):
+            fbf.reproduce("lenet-d2l", 1, data=data, run=tmp_path / "r")
+    assert not (tmp_path / "r").exists()
 
 
 def test_recipes_without_figures_and_no_seeds() -> None:

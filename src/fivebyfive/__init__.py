@@ -17,8 +17,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from . import d2l, datasets, networks, recipes
-    from .api import layers, load_run, test, train
+    from .api import load_run, train
     from .errors import FiveByFiveError
+    from .examine import layers, test
     from .recipes import Recipe
     from .reproduction import reproduce
     from .runs import Run
@@ -30,12 +31,12 @@ _HOMES = {
     "Run": "runs",
     "d2l": "",
     "datasets": "",
-    "layers": "api",
+    "layers": "examine",
     "load_run": "api",
     "networks": "",
     "recipes": "",
     "reproduce": "reproduction",
-    "test": "api",
+    "test": "examine",
     "train": "api",
 }
 

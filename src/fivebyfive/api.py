@@ -1,4 +1,4 @@
-"""The calls of the Python interface; the shell's words come down to the same ones."""
+"""Training, as Python calls it; the shell's words come down to the same calls."""
 
 from __future__ import annotations
 
@@ -8,21 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from . import config as configuration
 from . import datasets, networks, recipes, runs, watching
-from .datasets.pixels import Pixels
-from .errors import DataError, ShapeError, UnknownNameError
-from .looking.judge import Verdict, judge
-from .looking.layers import Layers, describe
-from .looking.mistakes import draw_confusion, draw_mistakes
-from .networks import own
+from .errors import RecipeError, RunError, UnknownNameError
 from .recipes import Recipe
 from .record import recording
 from .runs import Run
-from .training.devices import choose
 from .training.events import Listener
 from .training.session import Session, prepare
 from .watching.choice import Mode
@@ -35,7 +28,7 @@ OWN: dict[str, Any] = {"init": "default", "optimizer": "adam", "lr": 0.001}
 
 
 def train(
-    what: What = "lenet",
+    what: What | None = None,
     *,
     data: str | Path | None = None,
     device: str = "auto",
@@ -51,12 +44,12 @@ def train(
 
     Args:
         what: a recipe's or a network's name, ``FILE.py:NAME``, a :class:`Recipe`, or any
-            ``nn.Module`` (trained in place).
+            ``nn.Module`` (trained in place); without it what ``config`` names, or LeNet.
         data: ``fashion-mnist``, ``mnist``, ``sample``, or a folder with the four IDX files.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        engine: ``auto`` or an engine's name.
+        engine: ``auto``, or the name of one: ``cpu`` or ``eager``.
         run: the new folder; without it ``runs/<date-time>-<recipe>`` in the current one.
-        config: a TOML file with settings; those given as keywords win over it.
+        config: a TOML file with settings; what is given here wins over it.
         tensorboard: also write event files for TensorBoard into the run folder.
         watch: how to show the progress; ``auto`` finds out where the program runs.
         listeners: more listeners for the training's events.
@@ -73,22 +66,21 @@ def train(
     if config is not None:
         given = {key: value for key, value in settings.items() if value is not None}
         settings = {**configuration.read(config), **given}
-        what = settings.pop(configuration.RECIPE, what)
-    path = None if run is None else Path(run)
-    if path is not None:
-        runs.check_free(path)  # told before the data is loaded, not after
-    session = ready(what, data=data, device=device, engine=engine, **settings)
-    path = path or runs.default_path(session.recipe.name)
+        named = settings.pop(configuration.RECIPE, None)
+        what = named if what is None else what
+    path = None if run is None else _path(run)
     watchers = [watching.choose(watch), *listeners]
     if tensorboard:
-        watchers.append(TensorBoard(path))
+        watchers.append(TensorBoard())
+    session = ready(what, data=data, device=device, engine=engine, **settings)
     with recording(path, session) as record:
-        record.result = session.run([*record.listeners, *watchers], path, record.after_epoch)
-    return dataclasses.replace(runs.load(path), trained=session.network.eval())
+        listening = [*record.listeners(), *watchers]
+        record.result = session.run(listening, record.path, record.after_epoch)
+    return dataclasses.replace(runs.load(record.path), trained=session.network.eval())
 
 
 def ready(
-    what: What,
+    what: What | None,
     *,
     data: str | Path | None = None,
     device: str = "auto",
@@ -100,33 +92,37 @@ def ready(
     recipe = resolve(what)
     folder = None
     if data is not None:
-        settings["dataset"], folder = _dataset(recipe, data)
-    recipe = recipe.but(**settings)
+        settings["dataset"], folder = find_dataset(recipe, data)
     return prepare(
-        recipe,
+        recipe.but(**settings),
         network=what if isinstance(what, nn.Module) else None,
         folder=folder,
         # Only the dataset that every beginner starts with has a stand-in, and only where
         # nobody asked for it by name.
         named=data is not None or recipe.dataset != "fashion-mnist",
-        epochs_named=settings.get("epochs") is not None,
+        epochs_named=settings.get("epochs") is not None or isinstance(what, Recipe),
         device=device,
         engine=engine,
     )
 
 
-def resolve(what: What) -> Recipe:
+def resolve(what: What | None) -> Recipe:
     """The recipe that ``what`` stands for.
 
     Raises:
         UnknownNameError: neither a recipe nor a network, nor of the form ``FILE.py:NAME``.
+        RecipeError: nothing that can be trained.
     """
+    what = "lenet" if what is None else what
     if isinstance(what, Recipe):
         return what
     if isinstance(what, nn.Module):
         kind = type(what).__name__
         return Recipe(name=_slug(kind), network=kind, source="a network of your own", **OWN)
-    if own.is_own(what):
+    if not isinstance(what, str):
+        kind = f"the class {what.__name__}" if isinstance(what, type) else type(what).__name__
+        raise RecipeError(f"can't train {kind}; expected a name, a Recipe, or an nn.Module.")
+    if networks.is_own(what):
         name = _slug(what.rpartition(":")[2])
         return Recipe(name=name, network=what, source="a network of your own", **OWN)
     if what in networks.NETWORKS:
@@ -138,95 +134,6 @@ def resolve(what: What) -> Recipe:
     return recipes.RECIPES[what]
 
 
-def test(
-    run: str | Path | Run,
-    *,
-    data: str | Path | None = None,
-    network: str | nn.Module | None = None,
-    device: str = "auto",
-    pictures: bool = True,
-) -> Verdict:
-    """Test a run's network on the whole test split.
-
-    Args:
-        run: a run folder, or an opened run.
-        data: a folder to look for the dataset's files in first.
-        network: ``FILE.py:NAME`` or a module of the right kind, for runs of a network of your own.
-        device: as for :func:`train`.
-        pictures: also draw ``confusion.png`` and ``mistakes.png`` into the run folder.
-
-    Raises:
-        FiveByFiveError: the run, its data or its network can't be had.
-    """
-    opened = run if isinstance(run, Run) else load_run(run)
-    place = choose(device)
-    recipe = opened.recipe
-    if data is None and recipe.dataset not in datasets.names():
-        raise DataError(
-            f"this run's data, {recipe.dataset!r}, is a folder of your own. "
-            f"Name it by --data FOLDER."
-        )
-    dataset = datasets.load(recipe.dataset, data, limit=recipe.limit)
-    if dataset.classes != opened.classes or dataset.test.shape != opened.image_shape:
-        raise DataError(
-            f"{dataset.name} isn't the data of this run, which has {len(opened.classes)} classes "
-            f"and images of {opened.image_shape}. Name the run's data by --data FOLDER."
-        )
-    make = None if network is None else lambda: _module(network)
-    verdict = judge(
-        opened.network(make).to(place),
-        dataset.test,
-        Pixels(recipe.resize, recipe.mean, recipe.std),
-        recipe.loss,
-        dataset.classes,
-        place,
-    )
-    if pictures:
-        draw_confusion(verdict, opened.path / "confusion.png")
-        draw_mistakes(verdict, dataset.test, opened.path / "mistakes.png")
-    return verdict
-
-
-def layers(
-    what: What,
-    *,
-    input: str | tuple[int, int, int] | None = None,  # noqa: A002 (the shell's word)
-    batch_size: int | None = None,
-    optimizer: str | None = None,
-) -> Layers:
-    """Every layer of a network with its shapes and costs, computed without running it.
-
-    Args:
-        what: a network's or recipe's name, ``FILE.py:NAME``, a run folder, or any ``nn.Module``.
-        input: one image's shape, ``(1, 28, 28)`` or ``"1x28x28"``; else what the recipe trains on.
-        batch_size: for the training memory; else the recipe's.
-        optimizer: ``sgd`` or ``adam``, for the training memory; else the recipe's.
-
-    Raises:
-        FiveByFiveError: no such network, or it doesn't take such images.
-    """
-    shape = _shape(input) if isinstance(input, str) else input
-    if isinstance(what, str) and Path(what, runs.INFO).is_file():
-        run = load_run(what)
-        recipe, network, usual = run.recipe, run.network(), run.input_shape
-    else:
-        recipe = resolve(what)
-        known = networks.NETWORKS.get(recipe.network)
-        usual = known.input if known else (1, 28, 28)
-        if known:
-            channels = shape[0] if shape else usual[0]
-            with torch.device("meta"):  # no memory is taken and no number drawn
-                network = known.build(channels)
-        else:
-            network = what if isinstance(what, nn.Module) else own.load(recipe.network)
-    return describe(
-        network,
-        shape or usual,
-        recipe.batch_size if batch_size is None else batch_size,
-        optimizer or recipe.optimizer,
-    )
-
-
 def load_run(path: str | Path) -> Run:
     """Open a run folder: ``run.recipe``, ``run.result``, ``run.metrics()``, ``run.network()``.
 
@@ -236,8 +143,18 @@ def load_run(path: str | Path) -> Run:
     return runs.load(path)
 
 
-def _dataset(recipe: Recipe, data: str | Path) -> tuple[str, Path | None]:
+def _path(run: str | Path) -> Path:
+    if not str(run):
+        raise RunError("the run folder's name is empty; expected the name of a new folder.")
+    runs.check_free(Path(run))  # told before the data is loaded, not after
+    return Path(run)
+
+
+def find_dataset(recipe: Recipe, data: str | Path) -> tuple[str, Path | None]:
     """The dataset's name and the folder to look in first, from what the user gave for it."""
+    if not isinstance(data, str | Path):
+        kind = type(data).__name__
+        raise RecipeError(f"data is a {kind}; expected a dataset's name or a folder's path.")
     if str(data) in datasets.names():
         return str(data), None
     folder = Path(data).expanduser()
@@ -245,21 +162,6 @@ def _dataset(recipe: Recipe, data: str | Path) -> tuple[str, Path | None]:
         hint = f"Or a folder with the four IDX files; there is none at {folder}."
         raise UnknownNameError("dataset", str(data), datasets.names(), hint)
     return recipe.dataset, folder
-
-
-def _module(network: str | nn.Module) -> nn.Module:
-    if isinstance(network, nn.Module):
-        return network
-    return own.load(network) if own.is_own(network) else networks.build(network)
-
-
-def _shape(text: str) -> tuple[int, int, int]:
-    try:
-        channels, height, width = (int(number) for number in text.lower().split("x"))
-    except ValueError:
-        message = f"--input is {text!r}; expected CHANNELSxHEIGHTxWIDTH, e.g. 1x28x28."
-        raise ShapeError(message) from None
-    return channels, height, width
 
 
 def _slug(name: str) -> str:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import __version__, networks, recipes
 from .errors import FiveByFiveError
 
-Command = Callable[[argparse.Namespace], int]
+
+@dataclass
+class Outcome:
+    """What a command has to say: ``value`` to programs, ``text`` to people."""
+
+    value: Any
+    text: Any = None
+    status: int = 0
+
+
+Command = Callable[[argparse.Namespace], Outcome]
 
 #: The type of each setting's flag; the others are words.
 NUMBERS: dict[str, type] = {
@@ -31,23 +42,40 @@ NUMBERS: dict[str, type] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 2 for what the user can mend, 130 for Ctrl-C."""
     options = parser().parse_args(arguments)
-    command: Command = options.command
     try:
-        return command(options)
-    except FiveByFiveError as error:
+        return _run(options)
+    except BrokenPipeError:
+        # Whoever read our output, `head` say, has enough. Python would complain at its end, too.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (FiveByFiveError, OSError) as error:
         if options.debug:
             raise
         print(f"fivebyfive: {error}", file=sys.stderr)
-        return error.status
+        return error.status if isinstance(error, FiveByFiveError) else 1
     except KeyboardInterrupt:
         if options.debug:
             raise
         print("fivebyfive: stopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Whoever read our output, `head` say, has enough. Python would complain at its end, too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+
+
+def _run(options: argparse.Namespace) -> int:
+    command: Command = options.command
+    # What a user's own file prints mustn't mix with what we do.
+    with contextlib.redirect_stdout(sys.stderr):
+        outcome = command(options)
+    if options.json:
+        text = json.dumps(outcome.value, ensure_ascii=False, allow_nan=False, default=str)
+        print(text, flush=True)
+    elif isinstance(outcome.text, str):
+        print(outcome.text, flush=True)
+    elif outcome.text is not None:
+        from rich.console import Console
+
+        # In a pipe there is no width to fit into; rich would take 80 columns and wrap.
+        Console(width=None if sys.stdout.isatty() else 120).print(outcome.text)
+    return outcome.status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     _layers(commands)
     _reproduce(commands)
     _data(commands)
+    _doctor(commands)
     return root
 
 
@@ -91,7 +120,7 @@ def _train(commands: Any) -> None:
     sub.add_argument("--run", metavar="DIR", help="the new run folder")
     sub.add_argument("--config", metavar="FILE.toml", help="settings; flags win over them")
     sub.add_argument("--tensorboard", action="store_true", help="write event files, too")
-    sub.add_argument("--quiet", action="store_true", help="show nothing but the result")
+    sub.add_argument("--quiet", action="store_true", help="show nothing, not even the result")
     _json(sub)
 
 
@@ -110,6 +139,7 @@ def _layers(commands: Any) -> None:
     sub.add_argument("--input", metavar="CxHxW", help="the shape of one image, e.g. 1x28x28")
     sub.add_argument("--batch-size", type=int, metavar="N", help="for the training memory")
     sub.add_argument("--optimizer", choices=("sgd", "adam"), help="for the training memory")
+    sub.add_argument("--network", metavar="FILE.py:NAME", help="for runs of a network of your own")
     _json(sub)
 
 
@@ -130,6 +160,10 @@ def _data(commands: Any) -> None:
     _json(sub)
 
 
+def _doctor(commands: Any) -> None:
+    _json(_command(commands, "doctor", doctor, "what this machine and installation can do"))
+
+
 def _command(commands: Any, name: str, run: Command, help_: str) -> argparse.ArgumentParser:
     sub: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_)
     sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -147,12 +181,12 @@ def _json(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="print one JSON object on stdout")
 
 
-def train(options: argparse.Namespace) -> int:
+def train(options: argparse.Namespace) -> Outcome:
     """``fivebyfive train``: the training is shown on stderr."""
     from . import api
 
     run = api.train(
-        options.what or "lenet",
+        options.what,
         device=options.device,
         engine=options.engine,
         run=options.run,
@@ -161,43 +195,34 @@ def train(options: argparse.Namespace) -> int:
         watch="quiet" if options.quiet else "auto",
         **{name: getattr(options, name) for name in recipes.SETTINGS},
     )
-    if options.json:
-        _print(run.result)
-    return 0
+    return Outcome(run.result)
 
 
-def test(options: argparse.Namespace) -> int:
+def test(options: argparse.Namespace) -> Outcome:
     """``fivebyfive test``: the pictures go into the run folder."""
-    from . import api
+    from . import examine
 
-    verdict = api.test(
+    verdict = examine.test(
         options.run, data=options.data, network=options.network, device=options.device
     )
-    if options.json:
-        _print(verdict.as_dict())
-    else:
-        _show(verdict)
-    return 0
+    return Outcome(verdict.as_dict(), verdict)
 
 
-def layers(options: argparse.Namespace) -> int:
+def layers(options: argparse.Namespace) -> Outcome:
     """``fivebyfive layers``."""
-    from . import api
+    from . import examine
 
-    found = api.layers(
+    found = examine.layers(
         options.what,
         input=options.input,
         batch_size=options.batch_size,
         optimizer=options.optimizer,
+        network=options.network,
     )
-    if options.json:
-        _print(found.as_dict())
-    else:
-        _show(found)
-    return 0
+    return Outcome(found.as_dict(), found)
 
 
-def reproduce(options: argparse.Namespace) -> int:
+def reproduce(options: argparse.Namespace) -> Outcome:
     """``fivebyfive reproduce``: leaves with 1 when a figure lies outside its range."""
     from .reproduction import reproduce as run
 
@@ -210,46 +235,34 @@ def reproduce(options: argparse.Namespace) -> int:
         run=options.run,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    if options.json:
-        _print(found.as_dict())
-    else:
-        _show(found.table())
-    return 0 if found.ok else 1
+    return Outcome(found.as_dict(), found.table(), 0 if found.ok else 1)
 
 
-def data(options: argparse.Namespace) -> int:
+def data(options: argparse.Namespace) -> Outcome:
     """``fivebyfive data``: without a name nothing is fetched."""
     from . import datasets
 
     if options.name is None:
         listings = datasets.describe()
-        if options.json:
-            _print([asdict(listing) for listing in listings])
-        for listing in [] if options.json else listings:
-            where = listing.folder or "not on this machine; would be downloaded"
-            print(f"{listing.name:14} {listing.title}: {where}")
-        return 0
+        text = "\n".join(f"{each.name:14} {each.title}: {each.where}" for each in listings)
+        return Outcome({"datasets": [asdict(each) for each in listings]}, text)
     report = datasets.obtain(options.name, options.data)
-    if options.json:
-        _print(asdict(report))
-        return 0
     shape = "×".join(map(str, report.shape))
-    print(f"{report.name}: {report.train:,} + {report.test:,} images of {shape}, verified")
-    print(f"  from     {report.source}")
-    print(f"  classes  {', '.join(report.classes)}")
-    for line in (f"licence  {report.licence}" if report.licence else "", *report.notes):
-        if line:
-            print(f"  {line}")
-    return 0
+    lines = [
+        f"{report.name}: {report.train:,} + {report.test:,} images of {shape}, verified",
+        f"  from     {report.source}",
+        f"  classes  {', '.join(report.classes)}",
+        *([f"  licence  {report.licence}"] if report.licence else []),
+        *(f"  {note}" for note in report.notes),
+    ]
+    return Outcome(asdict(report), "\n".join(lines))
 
 
-def _print(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+def doctor(_: argparse.Namespace) -> Outcome:
+    """``fivebyfive doctor``."""
+    from .doctor import examine
 
-
-def _show(renderable: Any) -> None:
-    from rich.console import Console
-
-    # In a pipe there is no width to fit into; rich would take 80 columns and wrap.
-    width = None if sys.stdout.isatty() else 120
-    Console(width=width).print(renderable)
+    findings = examine()
+    width = max(map(len, findings))
+    lines = (f"{name:{width}}  {finding}" for name, finding in findings.items())
+    return Outcome(findings, "\n".join(lines))

@@ -19,7 +19,9 @@ class FiveByFiveError(Exception):
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> str:
     """The sentence for a name nobody knows: the nearest ones, then all of them."""
     known = sorted(known)
-    near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.6)
+    spelling = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), spelling, n=3, cutoff=0.6)
+    near = [spelling[each] for each in close]
     question = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return f"unknown {kind} {name!r}.{question} Known: {', '.join(known)}. {hint}".rstrip()
 

@@ -16,6 +16,8 @@ from torch import Tensor
 # What a number is drawn for; the values are part of the results and never change.
 WEIGHTS, ORDER, STEP = 0, 1, 2
 
+CPU = torch.device("cpu")
+
 
 def derive(seed: int, purpose: int, *position: int) -> int:
     """A number below 2**63: unrelated for different arguments, the same for equal ones."""
@@ -30,12 +32,29 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def kept(device: torch.device) -> Iterator[None]:
+def kept(device: torch.device = CPU) -> Iterator[None]:
     """Leave PyTorch's random state, on the CPU and on ``device``, as it was before the block."""
     if device.type == "cpu":
         with torch.random.fork_rng(devices=[]):
             yield
         return
-    index = device.index if device.index is not None else 0
-    with torch.random.fork_rng(devices=[index], device_type=device.type):
+    with torch.random.fork_rng(devices=[_index(device)], device_type=device.type):
         yield
+
+
+def reseed(seed: int, device: torch.device = CPU) -> None:
+    """Seed the random state of the CPU and of ``device``, and of no other device.
+
+    Meant for inside of :func:`kept`, which gives the state back.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[_index(device)].manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+def _index(device: torch.device) -> int:
+    if device.index is not None:
+        return device.index
+    return torch.cuda.current_device() if device.type == "cuda" else 0

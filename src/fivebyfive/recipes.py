@@ -80,12 +80,18 @@ class Recipe:
         known = {f.name for f in dataclasses.fields(self)}
         for name in changes.keys() - known:
             raise RecipeError(unknown("setting", name, SETTINGS))
-        if changes.get("optimizer", self.optimizer) != self.optimizer and not changes.get("lr"):
-            changes["lr"] = USUAL_LR.get(changes["optimizer"])
+        if changes.get("optimizer") not in (None, self.optimizer) and changes.get("lr") is None:
+            changes["lr"] = USUAL_LR.get(str(changes["optimizer"]))
         new = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
         if new.keys() - {"seed", "name"}:
-            new.setdefault("published", {})
+            # What was said of the recipe doesn't hold for another.
+            new = {"published": {}, "plateau": "", **new}
         return dataclasses.replace(self, **new)
+
+    def changed(self) -> list[str]:
+        """The settings that differ from those of the named recipe of this name, if there is one."""
+        named = RECIPES.get(self.name, self)
+        return [key for key in SETTINGS if getattr(self, key) != getattr(named, key)]
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as plain JSON values; :func:`from_dict` reads it back."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import runs
+from .errors import RunError
 from .training.events import Event, Listener, Result
 from .training.session import Session
 from .watching.curves import History, draw
@@ -18,19 +19,16 @@ from .watching.metrics import MetricsLog
 class Record:
     """The files of one run: made by :func:`recording`."""
 
-    def __init__(self, path: Path, session: Session) -> None:
-        runs.create(path)
-        self.path = path
+    def __init__(self, path: Path | None, session: Session) -> None:
+        self.path = runs.create_default(session.recipe.name) if path is None else runs.create(path)
         self.result: Result | None = None
         self._session = session
         self._info = _describe(session)
-        self._curves = CurvesFile(path / runs.CURVES)
         self._save("running")
 
-    @property
     def listeners(self) -> list[Listener]:
-        """Those that write what happens while it happens."""
-        return [MetricsLog(self.path / runs.METRICS), self._curves]
+        """New ones that write what happens while it happens; whoever takes them closes them."""
+        return [MetricsLog(self.path / runs.METRICS), CurvesFile(self.path / runs.CURVES)]
 
     def after_epoch(self) -> None:
         """Put the weights in safety, in the place of the epoch's before."""
@@ -65,8 +63,10 @@ class CurvesFile:
 
 
 @contextlib.contextmanager
-def recording(path: Path, session: Session) -> Iterator[Record]:
+def recording(path: Path | None, session: Session) -> Iterator[Record]:
     """Make the run folder and keep it up to date; its state tells how the block ended.
+
+    Without a ``path`` it is ``runs/<date-time>-<recipe>``.
 
     Raises:
         RunError: the folder holds something already, or can't be made or written to.
@@ -74,11 +74,10 @@ def recording(path: Path, session: Session) -> Iterator[Record]:
     record = Record(path, session)
     try:
         yield record
-    except KeyboardInterrupt:
-        record.close("interrupted")
-        raise
-    except BaseException:
-        record.close("failed")
+    except BaseException as error:
+        # A disk that is full may be why we are here: the first error is the one to tell.
+        with contextlib.suppress(RunError):
+            record.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
         raise
     record.close("finished")
 
@@ -91,6 +90,7 @@ def _describe(session: Session) -> dict[str, Any]:
         "begun": _now(),
         "ended": None,
         "recipe": session.recipe.as_dict(),
+        "changed": session.recipe.changed(),
         "network": {"name": session.recipe.network, "parameters": started.parameters},
         "data": {
             "name": data.name,

@@ -11,6 +11,8 @@ pickle; all of it can be read with JSON and safetensors alone.
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import platform
 from collections.abc import Callable
@@ -28,7 +30,7 @@ from torch import nn
 from . import __version__, networks, recipes
 from .errors import FiveByFiveError, NetworkError, RunError
 from .files import replacing, write_json
-from .networks.own import is_own
+from .randomness import kept
 from .recipes import Recipe
 from .watching.metrics import read as read_metrics
 
@@ -36,18 +38,8 @@ FORMAT = 1
 INFO, METRICS, WEIGHTS, CURVES = "run.json", "metrics.jsonl", "model.safetensors", "curves.png"
 
 
-def default_path(recipe: str, now: datetime | None = None) -> Path:
-    """``runs/<date-time>-<recipe>``; with a number behind it where that is taken."""
-    stamp = (now or datetime.now()).strftime("%Y%m%d-%H%M%S")
-    first = Path("runs") / f"{stamp}-{recipe}"
-    path, number = first, 2
-    while path.exists():
-        path, number = first.with_name(f"{first.name}-{number}"), number + 1
-    return path
-
-
 def check_free(path: Path) -> None:
-    """Refuse a path that holds something already, or that no folder can be made at.
+    """Refuse a path that holds something already.
 
     Raises:
         RunError: naming the path and what is there.
@@ -59,21 +51,41 @@ def check_free(path: Path) -> None:
         raise RunError(f"{path} is a file; expected the name of a new folder.")
 
 
-def create(path: Path) -> None:
-    """Make the folder.
+def create(path: Path) -> Path:
+    """Make the folder and claim it: of several processes that try, one gets it.
 
     Raises:
         RunError: it holds something already, or can't be made or written to.
     """
-    check_free(path)
     try:
+        check_free(path)
         path.mkdir(parents=True, exist_ok=True)
-        with replacing(path / INFO) as probe:
-            probe.write_text("{}")
+        (path / INFO).touch(exist_ok=False)
+    except FileExistsError:
+        raise RunError(f"{path} was just taken by another run. Name another.") from None
     except OSError as error:
-        raise RunError(
-            f"can't write the run folder {path}: {error}. Choose one by --run."
-        ) from error
+        message = f"can't write the run folder {path}: {error}. Choose another by --run."
+        raise RunError(message) from error
+    return path
+
+
+def create_default(name: str) -> Path:
+    """Make ``runs/<date-time>-<name>``, with a number behind it where that is taken.
+
+    Raises:
+        RunError: it can't be made or written to.
+    """
+    stamped = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    for number in itertools.count(1):
+        path = stamped if number == 1 else stamped.with_name(f"{stamped.name}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError:
+            pass  # told by create
+        return create(path)
+    raise AssertionError
 
 
 def environment() -> dict[str, str | int]:
@@ -89,12 +101,31 @@ def environment() -> dict[str, str | int]:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write the network's weights and buffers as safetensors, whole or not at all."""
-    with replacing(path) as temporary:
-        save_model(network, str(temporary), metadata={"format": "pt"})
+    """Write the network's weights and buffers as safetensors, whole or not at all.
+
+    Raises:
+        RunError: they can't be written.
+    """
+    try:
+        with replacing(path) as temporary:
+            save_model(network, str(temporary), metadata={"format": "pt"})
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise RunError(f"can't write the weights to {path}: {error}.") from error
 
 
-@dataclass(frozen=True)
+def write_info(path: Path, info: dict[str, Any]) -> None:
+    """Write run.json; ``info`` lacks only the format number.
+
+    Raises:
+        RunError: it can't be written.
+    """
+    try:
+        write_json(path / INFO, {"format": FORMAT, **info})
+    except OSError as error:
+        raise RunError(f"can't write {path / INFO}: {error}.") from error
+
+
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run folder that was opened: :func:`load` makes one.
 
@@ -106,6 +137,10 @@ class Run:
     info: dict[str, Any]
     recipe: Recipe
     trained: nn.Module | None = None
+
+    def __repr__(self) -> str:
+        done = "" if self.result is None else f", test acc {self.result['test_acc']:.3f}"
+        return f"<Run {self.path}: {self.recipe.name}, {self.info['state']}{done}>"
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -135,20 +170,40 @@ class Run:
         """The rows of metrics.jsonl, oldest first."""
         return read_metrics(self.path / METRICS)
 
-    def network(self, make: Callable[[], nn.Module] | None = None) -> nn.Module:
-        """The network with the run's weights, in evaluation mode, on the CPU.
+    def architecture(self, make: Callable[[], nn.Module] | None = None) -> nn.Module:
+        """A network of the run's kind, on the CPU, with weights that are not the run's.
 
         Args:
             make: builds the network where it isn't one of the named ones. Its file is never run
                 because a run folder names it.
 
         Raises:
-            NetworkError: the network isn't a named one and ``make`` is missing, or the weights
-                aren't there or don't fit.
+            NetworkError: the network isn't a named one and ``make`` is missing.
         """
-        if self.trained is not None and make is None:
-            return self.trained
-        network = (make or self._named)()
+        name = self.recipe.network
+        with kept():
+            if make is not None:
+                return make()
+            if name in networks.NETWORKS:
+                return networks.build(name, self.image_shape[0], len(self.classes))
+        if self.trained is not None:
+            return copy.deepcopy(self.trained).cpu()
+        way = f" (it was {name})" if networks.is_own(name) else ""
+        raise NetworkError(
+            f"the run's network {name!r} isn't one of the named ones, and no code is run "
+            f"because a run folder names it. Name it yourself: --network FILE.py:NAME{way}."
+        )
+
+    def network(self, make: Callable[[], nn.Module] | None = None) -> nn.Module:
+        """The network with the run's weights, in evaluation mode, on the CPU; a new one each time.
+
+        Args:
+            make: as for :meth:`architecture`.
+
+        Raises:
+            NetworkError: the network can't be built, or the weights aren't there or don't fit.
+        """
+        network = self.architecture(make)
         path = self.path / WEIGHTS
         if not path.is_file():
             raise NetworkError(f"{path} isn't there: the run ended before its first epoch did.")
@@ -157,16 +212,6 @@ class Run:
         except (SafetensorError, RuntimeError, OSError) as error:
             raise NetworkError(f"the weights in {path} don't fit the network: {error}") from error
         return network.eval()
-
-    def _named(self) -> nn.Module:
-        name = self.recipe.network
-        if name not in networks.NETWORKS:
-            way = f" (it was {name})" if is_own(name) else ""
-            raise NetworkError(
-                f"the run's network {name!r} isn't one of the named ones, and no code is run "
-                f"because a run folder names it. Name it yourself: --network FILE.py:NAME{way}."
-            )
-        return networks.build(name, self.image_shape[0], len(self.classes))
 
 
 def load(path: str | Path) -> Run:
@@ -185,15 +230,10 @@ def load(path: str | Path) -> Run:
             raise RunError(f"{file} has format {info['format']!r}; this version reads {FORMAT}.")
         run = Run(folder, info, recipes.from_dict(info["recipe"]))
         # Touched once here, so that what is missing is told here and not in the middle of a use.
-        _ = run.input_shape, run.classes, run.result
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _ = run.input_shape, run.classes, repr(run)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, FiveByFiveError):
             raise
         reason = f"{type(error).__name__}: {error}"
         raise RunError(f"{file} can't be read as a run: {reason}.") from error
     return run
-
-
-def write_info(path: Path, info: dict[str, Any]) -> None:
-    """Write run.json; ``info`` lacks only the format number."""
-    write_json(path / INFO, {"format": FORMAT, **info})

@@ -168,6 +168,18 @@ def test_channels_last_only_where_the_network_takes_it() -> None:
     assert convnet.conv2.weight.is_contiguous()
 
 
+def test_frozen_parts_keep_their_mode_and_a_tested_network_trains(tiny: Dataset) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    net[2].eval()
+    engine = Eager(net, recipe(), tiny.train, tiny.test, CPU)
+    engine.train(epoch(tiny), 0, 2, Tally())
+    engine.evaluate()
+    assert net.training
+    assert not net[2].training
+    assert net[2].num_batches_tracked == 0
+    assert Eager(net.eval(), recipe(), tiny.train, tiny.test, CPU).network.training
+
+
 def test_frozen_parameters_stay() -> None:
     net = network("small")
     net[0].weight.requires_grad_(False)  # type: ignore[index]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from fivebyfive import networks
 from fivebyfive.errors import NetworkError
 from fivebyfive.networks import own
 
@@ -18,6 +19,7 @@ class Net(nn.Sequential):
         super().__init__(nn.Flatten(), nn.Linear(784, helper_beside.CLASSES))
 
 def make():
+    import other_beside  # only when it's called
     return Net()
 
 ready = Net()
@@ -26,6 +28,8 @@ def wants(width):
     return Net(width)
 def breaks():
     raise ValueError("no luck")
+def leaves():
+    raise SystemExit(3)
 def gives_none():
     return None
 """
@@ -34,6 +38,7 @@ def gives_none():
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     (tmp_path / "helper_beside.py").write_text("CLASSES = 10")
+    (tmp_path / "other_beside.py").write_text("")
     path = tmp_path / "net.py"
     path.write_text(FILE)
     return path
@@ -49,9 +54,10 @@ def test_loads_a_class_a_function_and_a_module(file: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("net", "unknown name in .*net.py 'net'. Did you mean 'Net'"),
+        ("net", "net.py has no 'net'.*Did you mean 'Net'"),
+        ("leaves", "raised SystemExit: 3"),
         ("number", "is a int; expected a torch.nn.Module"),
-        ("wants", "wants.. of .* raised TypeError.*default values"),
+        ("wants", "wants.. of .* raised TypeError.*without arguments"),
         ("breaks", "raised ValueError: no luck"),
         ("gives_none", "gave a NoneType; expected a torch.nn.Module"),
     ],
@@ -73,7 +79,7 @@ def test_a_file_that_isnt_there_or_raises(tmp_path: Path) -> None:
 
 
 def test_the_form_of_the_name() -> None:
-    assert own.is_own("a/b.py:Net")
-    assert own.is_own("C:\\a\\b.py:Net")
-    assert not own.is_own("lenet")
-    assert not own.is_own("b.py")
+    assert networks.is_own("a/b.py:Net")
+    assert networks.is_own("C:\\a\\b.py:Net")
+    assert not networks.is_own("lenet")
+    assert not networks.is_own("b.py")

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from fivebyfive.engines.work import Times
-from fivebyfive.training.pace import STRETCH_SECONDS, Meter, Pace
+from fivebyfive.training.pace import STRETCH_SECONDS, Meter, StretchLength
 
 
 def test_a_meter_sums_up() -> None:
@@ -14,9 +14,9 @@ def test_a_meter_sums_up() -> None:
 
 
 def test_stretches_come_to_last_as_long_as_wanted() -> None:
-    pace, step = Pace(), 0.01
+    length, step = StretchLength(), 0.01
     for _ in range(6):
-        pace.took(pace.steps, pace.steps * step)
-    assert pace.steps == round(STRETCH_SECONDS / step)
-    pace.took(1, 5.0)
-    assert pace.steps == 1
+        length.took(length.steps, length.steps * step)
+    assert length.steps == round(STRETCH_SECONDS / step)
+    length.took(1, 5.0)
+    assert length.steps == 1

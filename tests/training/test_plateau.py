@@ -32,11 +32,21 @@ def test_speaks_up_once_and_again_on_leaving() -> None:
 
 
 def test_a_network_of_ones_own_gets_general_advice() -> None:
-    own = LENET.but(lr=0.5)
-    notice = Plateau(RECIPES["lenet-mnist"].but(network="x.py:Net"), 10).notice(done(1, 2.3, 0.1))
-    assert own.published == {}
+    plateau = Plateau(LENET.but(network="x.py:Net"), 10)
+    notice = plateau.notice(done(1, 2.3, 0.1))
     assert notice is not None
     assert "--lr" in notice.message
+    assert notice.message.endswith("The training goes on.")
+
+
+def test_the_last_epoch_promises_nothing() -> None:
+    notice = Plateau(LENET, 10).notice(done(10, 2.3, 0.1))
+    assert notice is not None
+    assert "goes on" not in notice.message
+
+
+def test_a_single_class_is_no_plateau() -> None:
+    assert Plateau(LENET, 1).notice(done(1, 0.0, 1.0)) is None
 
 
 @pytest.mark.parametrize(("loss", "acc"), [(1.9, 0.1), (2.303, 0.2), (math.nan, 0.1), (0.5, 0.9)])

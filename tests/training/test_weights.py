@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 from torch import nn
 
 from fivebyfive import networks
+from fivebyfive.recipes import Initialisation
 from fivebyfive.training.weights import build_seeded, initialise
+
+IMAGES = torch.rand(2, 1, 28, 28)
 
 
 def test_weights_are_a_function_of_the_seed_alone() -> None:
     def build(seed: int) -> torch.Tensor:
-        network = build_seeded(lambda: networks.build("lenet"), "xavier", seed)
+        network = build_seeded(lambda: networks.build("lenet"), "xavier", seed, IMAGES)
         return torch.cat([p.detach().flatten() for p in network.parameters()])
 
     torch.manual_seed(1)
@@ -35,6 +39,29 @@ def test_xavier_is_uniform_within_its_bound_and_leaves_the_rest() -> None:
         assert weight.abs().max() > 0.95 * bound
     after = [*network[1].parameters(), network[2].bias]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_frozen_weights_stay() -> None:
+    network = nn.Linear(3, 3)
+    network.weight.requires_grad_(False)
+    before = network.weight.clone()
+    initialise(network, "xavier")
+    assert torch.equal(network.weight, before)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_lazy_layers_are_a_function_of_the_seed_too() -> None:
+    def build(seed: int, init: Initialisation) -> torch.Tensor:
+        torch.rand(3)
+        made = build_seeded(
+            lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(5)), init, seed, IMAGES
+        )
+        return made[1].weight.detach()
+
+    for init in ("default", "xavier"):
+        assert torch.equal(build(0, init), build(0, init))
+        assert not torch.equal(build(0, init), build(1, init))
+    assert not torch.equal(build(0, "default"), build(0, "xavier"))
 
 
 def test_default_leaves_everything() -> None:

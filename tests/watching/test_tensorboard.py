@@ -1,17 +1,20 @@
+import dataclasses
 import importlib.util
 
 import pytest
 
 from fivebyfive.errors import FiveByFiveError
+from fivebyfive.training.events import Started
 from fivebyfive.watching.tensorboard import TensorBoard
 
 
 def test_tensorboard_reads_back_what_was_written(training, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    listener = TensorBoard(tmp_path)
+    listener = TensorBoard()
     for event in training.events(epochs=2):
-        listener.on(event)
+        in_folder = isinstance(event, Started)
+        listener.on(dataclasses.replace(event, run=tmp_path) if in_folder else event)
     listener.close()
     found = EventAccumulator(str(tmp_path)).Reload()
     assert set(found.Tags()["scalars"]) == {
@@ -31,12 +34,13 @@ def test_tensorboard_reads_back_what_was_written(training, tmp_path):
     assert marks == [1, 40, 79, 118, 157, 196, 235, 236, 275, 314, 353, 392, 431, 470]
 
 
-def test_nothing_is_made_before_the_training_starts(tmp_path):
-    TensorBoard(tmp_path / "run").close()
-    assert not (tmp_path / "run").exists()
+def test_nothing_is_made_before_the_training_starts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    TensorBoard().close()
+    assert not list(tmp_path.iterdir())
 
 
-def test_without_the_package_the_error_says_how_to_install_it(tmp_path, monkeypatch):
+def test_without_the_package_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(FiveByFiveError, match=r'pip install "fivebyfive\[tensorboard\]"'):
-        TensorBoard(tmp_path)
+        TensorBoard()

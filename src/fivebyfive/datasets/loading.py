@@ -29,6 +29,11 @@ class Listing:
     folder: Path | None
     places: tuple[Place, ...]
 
+    @property
+    def where(self) -> str:
+        """Where it is, in words."""
+        return str(self.folder or "not on this machine; would be downloaded")
+
 
 @dataclass(frozen=True)
 class Report:

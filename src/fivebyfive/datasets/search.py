@@ -63,7 +63,7 @@ def in_folder(folder: Path, entry: Entry | None = None) -> Found:
         prove(arrays, entry)
         return Found(entry.name, entry.classes, arrays, str(place.folder), entry)
     labels = tuple(str(label) for label in range(arrays.classes))
-    return Found(place.folder.resolve().name, labels, arrays, str(place.folder), None)
+    return Found(_own_name(place.folder), labels, arrays, str(place.folder), None)
 
 
 def named(entry: Entry, *, download: bool = True) -> Found:
@@ -132,6 +132,12 @@ def _fetched(entry: Entry) -> Found:
     arrays = read(target)
     prove(arrays, entry)
     return Found(entry.name, entry.classes, arrays, f"downloaded to {target}", entry)
+
+
+def _own_name(folder: Path) -> str:
+    """The folder's name, which must not pass for that of a dataset it isn't."""
+    name = folder.resolve().name
+    return f"{name} (own)" if name in CATALOG else name
 
 
 def _words(place: Place) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
-from ..randomness import STEP, derive, kept
+from ..modes import in_mode
+from ..randomness import STEP, derive, kept, reseed
 from ..recipes import Optimizer, Recipe
 from .allocator import keep_large_buffers
 from .stopwatch import Stopwatch
@@ -36,6 +37,9 @@ class Eager:
         if device.type == "cpu":
             keep_large_buffers()
         self.network = network.to(device)
+        if not network.training:
+            # Parts in evaluation mode are frozen on purpose; a whole network is just from a test.
+            network.train()
         self._device = device
         self._seed = recipe.seed
         self._loss = LOSSES[recipe.loss]
@@ -47,13 +51,12 @@ class Eager:
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
-        self.network.train()
         sums = self._sums(tally)
         count = tally.count
         with kept(self._device):
             for step in range(first, stop):
                 # Dropout, too, depends on where we are and not on what happened before.
-                torch.manual_seed(derive(self._seed, STEP, epoch.number, step))
+                reseed(derive(self._seed, STEP, epoch.number, step), self._device)
                 self._watch.data()
                 indices = epoch.batch(step)
                 images = self._pixels(self._train.images[indices])
@@ -73,15 +76,12 @@ class Eager:
     def evaluate(self) -> Tally:
         """Test on the whole test split, leaving random state and training mode as they were."""
         sums = self._sums(Tally())
-        was_training = self.network.training
-        self.network.eval()
-        with kept(self._device):
+        with kept(self._device), in_mode(self.network, training=False):
             for begin in range(0, len(self._test), TEST_BATCH):
                 images = self._pixels(self._test.images[begin : begin + TEST_BATCH])
                 labels = self._test.labels[begin : begin + TEST_BATCH]
                 scores = self.network(images)
                 add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
-        self.network.train(was_training)
         return read(sums, len(self._test))
 
     def _sums(self, tally: Tally) -> Tensor:
@@ -103,28 +103,28 @@ def read(sums: Tensor, count: int) -> Tally:
 
 
 def lay_out(network: nn.Module, images: Tensor) -> None:
-    """Lay the weights of a convolutional network out channels last, where PyTorch is faster.
+    """Lay the weights of convolutions out channels last, where PyTorch is faster.
 
     A network that can't be run so stays as it was: one that uses ``view`` on a convolution's output
     counts on the usual layout. ``images`` are a few to try it with, on the network's device.
     """
-    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
+    weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
+    if not weights:
         return
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    was_training = network.training
+    before = [weight.data for weight in weights]
+    for weight in weights:
+        weight.data = weight.data.to(memory_format=torch.channels_last)
     try:
-        with torch.no_grad(), kept(images.device):
-            network.eval()(images)
+        with torch.no_grad(), kept(images.device), in_mode(network, training=False):
+            network(images)
     except RuntimeError:
-        network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    finally:
-        network.train(was_training)
+        for weight, data in zip(weights, before, strict=True):
+            weight.data = data
 
 
 def make_optimizer(name: Optimizer, network: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the trainable parameters, fused into one pass where possible."""
+    """The recipe's optimizer over the trainable parameters, fused into one pass."""
     parameters = [p for p in network.parameters() if p.requires_grad]
-    fused = all(p.is_floating_point() for p in parameters) or None
     kinds: dict[str, type[Any]] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-    optimizer: torch.optim.Optimizer = kinds[name](parameters, lr=lr, fused=fused)
+    optimizer: torch.optim.Optimizer = kinds[name](parameters, lr=lr, fused=True)
     return optimizer

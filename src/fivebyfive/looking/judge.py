@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ..datasets.splits import Split
 from ..errors import DataError, ShapeError
+from ..modes import in_mode
 from ..recipes import Loss
 from . import verdict_table
-from .modes import in_mode
 from .plain import plain
 from .trace import trace
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..modes import in_mode
 from . import meta, misfit
-from .modes import in_mode
 from .receptive_field import UNKNOWN, Field, behind
 
 # Functions that compute nothing and change no shape. A row for each would hide the others.

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import NetworkError
+from ..modes import in_mode
 from . import meta
-from .modes import in_mode
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,11 @@ def get(name: str) -> Architecture:
         raise UnknownNameError("network", name, NETWORKS, hint) from None
 
 
+def is_own(name: str) -> bool:
+    """Whether ``name`` has the form ``FILE.py:NAME``, for a network of the user's own."""
+    return name.rpartition(":")[0].endswith(".py")
+
+
 def build(name: str, channels: int = 1, classes: int = 10) -> nn.Module:
     """A fresh network by name; see :meth:`Architecture.build`."""
     return get(name).build(channels, classes)

@@ -1,58 +1,82 @@
 """A user's own network, named as ``FILE.py:NAME``.
 
 NAME is an ``nn.Module``, or something that makes one when called without arguments: a class or a
-function. The file is run, so only a name that the user typed ever comes here, never one read from a
-file.
+function. The file is run, so only a name that the user typed may come here, never one that a run
+folder or a settings file holds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from torch import nn
 
 from ..errors import NetworkError, unknown
 
 
-def is_own(name: str) -> bool:
-    """Whether ``name`` has the form ``FILE.py:NAME``."""
-    return name.rpartition(":")[0].endswith(".py")
-
-
 def load(name: str) -> nn.Module:
-    """Run FILE.py and return its network NAME.
+    """Run FILE.py and return its network NAME: :func:`find` and :meth:`Own.make` together."""
+    return find(name).make()
+
+
+@dataclass(frozen=True)
+class Own:
+    """A module, or what makes one, found in a user's file."""
+
+    file: Path
+    attribute: str
+    found: Any
+
+    def make(self) -> nn.Module:
+        """The network; a new one each time if NAME is a class or a function.
+
+        Raises:
+            NetworkError: the call raises, or gives something else.
+        """
+        if isinstance(self.found, nn.Module):
+            return self.found
+        try:
+            with _importing_from(self.file.parent):
+                network = self.found()
+        except (Exception, SystemExit) as error:
+            raise NetworkError(
+                f"calling {self.attribute}() of {self.file} raised {_spell(error)}. "
+                f"It is called without arguments."
+            ) from error
+        if not isinstance(network, nn.Module):
+            raise NetworkError(
+                f"{self.attribute}() of {self.file} gave a {type(network).__name__}; "
+                f"expected a torch.nn.Module."
+            )
+        return network
+
+
+def find(name: str) -> Own:
+    """Run FILE.py and look NAME up in it.
 
     Raises:
-        NetworkError: the file doesn't exist or raises, or NAME isn't there or isn't a network.
+        NetworkError: the file doesn't exist or raises, or NAME isn't there or can't be a network.
     """
-    file, _, attribute = name.rpartition(":")
-    module = _run(Path(file))
+    path, _, attribute = name.rpartition(":")
+    file = Path(path)
+    module = _run(file)
     if not hasattr(module, attribute):
         public = [key for key in vars(module) if not key.startswith("_")]
-        raise NetworkError(unknown(f"name in {file}", attribute, public))
+        raise NetworkError(f"{file} has no {attribute!r}: {unknown('name', attribute, public)}")
     found = getattr(module, attribute)
-    if isinstance(found, nn.Module):
-        return found
     if not callable(found):
         raise NetworkError(
             f"{name} is a {type(found).__name__}; expected a torch.nn.Module, or a class or "
             f"function that makes one without arguments."
         )
-    try:
-        network = found()
-    except Exception as error:
-        raise NetworkError(
-            f"calling {attribute}() of {file} raised {type(error).__name__}: {error}. It is called "
-            f"without arguments; give them default values."
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise NetworkError(
-            f"{attribute}() of {file} gave a {type(network).__name__}; expected a torch.nn.Module."
-        )
-    return network
+    return Own(file, attribute, found)
 
 
 def _run(path: Path) -> ModuleType:
@@ -65,12 +89,26 @@ def _run(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.parent.resolve()))  # its own imports of files beside it
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with _importing_from(path.parent):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise NetworkError(f"running {path} raised {type(error).__name__}: {error}.") from error
-    finally:
-        sys.path.remove(str(path.parent.resolve()))
+        raise NetworkError(f"running {path} raised {_spell(error)}.") from error
     return module
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Let the user's file import what lies beside it."""
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        if entry in sys.path:
+            sys.path.remove(entry)
+
+
+def _spell(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import traceback
 from collections.abc import Iterable
@@ -50,9 +51,11 @@ def _close(listener: Listener) -> None:
 
 
 def _tell(listener: Listener) -> None:
-    reason = traceback.format_exc(limit=-1).strip().replace("\n", "\n  ")
+    reason = "".join(traceback.format_exception_only(*sys.exc_info()[:2])).strip()
     name = type(listener).__name__
-    print(
-        f"{name} failed and is left out from here on; the training goes on.\n  {reason}",
-        file=sys.stderr,
-    )
+    # Whoever listened may have failed because stderr is gone; then there is nobody to tell.
+    with contextlib.suppress(OSError, ValueError):
+        print(
+            f"{name} failed and is left out from here on; the training goes on.\n  {reason}",
+            file=sys.stderr,
+        )

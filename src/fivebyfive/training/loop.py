@@ -15,7 +15,7 @@ from ..randomness import epoch_order
 from ..recipes import Recipe
 from .broadcast import Broadcast
 from .events import EpochDone, Finished, Result, Started, Stretch
-from .pace import Meter, Pace
+from .pace import Meter, StretchLength
 from .plateau import Plateau
 
 #: The book's figures have this many dots an epoch (and one at its end, where it doesn't divide).
@@ -38,7 +38,7 @@ class Loop:
         self._data = data
         self._device = device
         self._broadcast = broadcast
-        self._pace = Pace()
+        self._length = StretchLength()
         self._total = Meter()
 
     def run(self, started: Started, after_epoch: Callable[[], None]) -> Result:
@@ -91,14 +91,14 @@ class Loop:
         tally, step = Tally(), 0
         while step < epoch.steps:
             to_mark = every - step % every
-            stop = min(step + min(to_mark, self._pace.steps), epoch.steps)
+            stop = min(step + min(to_mark, self._length.steps), epoch.steps)
             before = tally.count
             tally, times = self._engine.train(epoch, step, stop, tally)
             self._check(tally, f"in epoch {number}, between steps {step + 1} and {stop}")
             now = time.perf_counter()
             for each in (meter, self._total):
                 each.add(tally.count - before, now - last, times)
-            self._pace.took(stop - step, now - last)
+            self._length.took(stop - step, now - last)
             last, step = now, stop
             self._broadcast.send(
                 Stretch(

@@ -34,7 +34,7 @@ class Meter:
         )
 
 
-class Pace:
+class StretchLength:
     """Finds the number of steps that take about :data:`STRETCH_SECONDS`, from the steps done."""
 
     def __init__(self) -> None:

@@ -41,7 +41,7 @@ class Plateau:
         uniform = math.log(self._classes)
         low = 1.5 / self._classes
         near = abs(done.test_loss - uniform) <= 0.05 * uniform
-        return near and done.train_acc < low and done.test_acc < low
+        return self._classes > 1 and near and done.train_acc < low and done.test_acc < low
 
     def _explain(self, done: EpochDone) -> str:
         sits = (
@@ -54,4 +54,5 @@ class Plateau:
             "try another learning rate (--lr), Xavier initialisation (--init xavier), or check "
             "that the pixels are scaled as the network expects (--mean, --std)."
         )
-        return f"{sits} {advice} The training goes on."
+        going_on = " The training goes on." if done.epoch < done.epochs else ""
+        return f"{sits} {advice}{going_on}"

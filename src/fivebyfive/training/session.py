@@ -14,11 +14,11 @@ from .. import datasets, engines, networks
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Dataset
 from ..engines.work import Engine
-from ..errors import NetworkError, ShapeError
+from ..errors import ShapeError
 from ..networks import own
-from ..randomness import kept
 from ..recipes import Recipe
 from .broadcast import Broadcast
+from .check import check, misfit
 from .devices import choose, title
 from .events import Listener, Result, Started
 from .loop import Loop
@@ -92,34 +92,30 @@ def prepare(
         FiveByFiveError: any of it can't be; nothing has been written then.
     """
     place = choose(device)
-    module = _given(recipe, network)
+    make = _maker(recipe, network)
     data = datasets.load(recipe.dataset, folder, named=named, limit=recipe.limit)
     if data.name == "sample" and recipe.limit is None and not epochs_named:
         data, recipe = _lengthened(data, recipe)
     recipe = recipe.but(dataset=data.name)
-    if module is None:
-        channels, classes = data.train.shape[0], len(data.classes)
-        module = build_seeded(
-            lambda: networks.build(recipe.network, channels, classes), recipe.init, recipe.seed
-        )
-    _check(module, recipe, data)
-    return Session(
-        recipe,
-        data,
-        place,
-        module,
-        engines.make(engine, module, recipe, data.train, data.test, place),
-    )
+    images = Pixels(recipe.resize, recipe.mean, recipe.std)(data.train.images[:2])
+    try:
+        module = build_seeded(lambda: make(data), recipe.init, recipe.seed, images)
+    except RuntimeError as error:  # a lazy layer that the images don't fit
+        raise ShapeError(misfit(recipe, images, error)) from error
+    check(module, recipe, data, images)
+    chosen = engines.make(engine, module, recipe, data.train, data.test, place)
+    return Session(recipe, data, place, module, chosen)
 
 
-def _given(recipe: Recipe, network: nn.Module | None) -> nn.Module | None:
-    """The network that doesn't depend on the data: the caller's, or the one of the user's file."""
+def _maker(recipe: Recipe, network: nn.Module | None) -> Callable[[Dataset], nn.Module]:
+    """What makes the network once the data is there. An unknown name is told before."""
     if network is not None:
-        return build_seeded(lambda: network, recipe.init, recipe.seed)
-    if own.is_own(recipe.network):
-        return build_seeded(lambda: own.load(recipe.network), recipe.init, recipe.seed)
-    networks.get(recipe.network)  # an unknown name is told of before any data is loaded
-    return None
+        return lambda _: network
+    if networks.is_own(recipe.network):
+        found = own.find(recipe.network)
+        return lambda _: found.make()
+    named = networks.get(recipe.network)
+    return lambda data: named.build(data.train.shape[0], len(data.classes))
 
 
 def _lengthened(data: Dataset, recipe: Recipe) -> tuple[Dataset, Recipe]:
@@ -130,45 +126,3 @@ def _lengthened(data: Dataset, recipe: Recipe) -> tuple[Dataset, Recipe]:
     )
     notice = f"{data.notice} {told}" if data.notice else told
     return dataclasses.replace(data, notice=notice), longer
-
-
-def _check(network: nn.Module, recipe: Recipe, data: Dataset) -> None:
-    """Let one image through, so that a wrong shape is told before anything is written.
-
-    Raises:
-        NetworkError: the network has nothing to train, or isn't float32.
-        ShapeError: it doesn't take the images, or doesn't give a score a class.
-    """
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    if not parameters:
-        raise NetworkError(f"{recipe.network} has no trainable parameters.")
-    if any(p.dtype != torch.float32 for p in parameters):
-        kinds = ", ".join(sorted({str(p.dtype) for p in parameters}))
-        raise NetworkError(f"{recipe.network} has parameters of {kinds}; expected torch.float32.")
-    place = parameters[0].device
-    pixels = Pixels(recipe.resize, recipe.mean, recipe.std)
-    image = pixels(data.train.images[:1]).to(place)
-    was_training = network.training
-    try:
-        with torch.no_grad(), kept(place):
-            scores = network.eval()(image)
-    except RuntimeError as error:
-        raise ShapeError(_misfit(recipe, tuple(image.shape[1:]), error)) from error
-    finally:
-        network.train(was_training)
-    if not isinstance(scores, torch.Tensor) or scores.shape != (1, len(data.classes)):
-        got = list(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
-        raise ShapeError(
-            f"{recipe.network} gives {got} for one image; expected scores of shape "
-            f"{[1, len(data.classes)]}, one for each class of {data.name}."
-        )
-
-
-def _misfit(recipe: Recipe, shape: tuple[int, ...], error: RuntimeError) -> str:
-    came = "×".join(map(str, shape))
-    message = f"{recipe.network} doesn't take the images of {came} that it was given ({error})."
-    known = networks.NETWORKS.get(recipe.network)
-    if known is None:
-        return f"{message} --resize N makes them N×N."
-    side = known.input[1]
-    return f"{message} It expects {shape[0]}×{side}×{side}: --resize {side} makes them so."

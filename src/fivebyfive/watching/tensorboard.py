@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FiveByFiveError
@@ -14,23 +13,21 @@ if TYPE_CHECKING:
 
 
 class TensorBoard:
-    """Writes scalars into ``folder``; their step counts the optimizer's steps since the start.
+    """Writes scalars into the run folder; their step counts the optimizer's steps since the start.
 
     ``loss/train``, ``accuracy/train`` at the marks; ``loss/test``, ``accuracy/test``,
     ``speed/images_per_s``, ``speed/images_per_s_compute``, ``speed/data_share`` every epoch.
-    The folder is made when the training starts, not before.
 
     Raises:
         FiveByFiveError: the package ``tensorboard`` isn't installed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         if importlib.util.find_spec("tensorboard") is None:
             raise FiveByFiveError(
                 "--tensorboard needs the package tensorboard, which isn't installed. "
                 'Install it with: pip install "fivebyfive[tensorboard]"'
             )
-        self._folder = folder
         self._writer: SummaryWriter | None = None
         self._steps = 1
 
@@ -41,7 +38,7 @@ class TensorBoard:
                 # Only here: PyTorch's module imports tensorboard, which takes a second.
                 from torch.utils.tensorboard import SummaryWriter
 
-                self._writer = SummaryWriter(self._folder)
+                self._writer = SummaryWriter(event.run)
                 self._steps = event.steps
             case Stretch(mark=True):
                 step = (event.epoch - 1) * self._steps + event.step

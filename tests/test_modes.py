@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from fivebyfive.looking.modes import in_mode
+from fivebyfive.modes import in_mode
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -1,0 +1,28 @@
+"""What this machine and this installation can do, and why not more."""
+
+from __future__ import annotations
+
+from . import datasets, runs
+from .datasets.locate import cache
+from .kernels.library import report
+from .training.devices import choose, title
+
+
+def examine() -> dict[str, str]:
+    """Findings by name, each in words: versions, device, kernels of the CPU engine, data."""
+    environment = runs.environment()
+    device = choose("auto")
+    kernels = report()
+    engine = "cpu" if device.type == "cpu" and kernels.active else "eager"
+    findings = {
+        "fivebyfive": str(environment["fivebyfive"]),
+        "python": f"{environment['python']} on {environment['platform']}",
+        "torch": f"{environment['torch']}, {environment['threads']} threads",
+        "device": f"{device}: {title(device)}",
+        "engine": engine,
+        "cpu kernels": f"{kernels.active or 'none'}: {kernels.reason}",
+        "cache": str(cache()),
+    }
+    for listing in datasets.describe():
+        findings[f"data: {listing.name}"] = listing.where
+    return findings

@@ -1,0 +1,89 @@
+"""Trying a network out before anything is written, so that what doesn't fit is told at once."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .. import networks
+from ..datasets.splits import Dataset
+from ..errors import NetworkError, RecipeError, ShapeError
+from ..modes import in_mode
+from ..randomness import kept
+from ..recipes import Recipe
+
+
+def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> None:
+    """Let ``images``, the first ones of the data, through, as in a test and as in a training.
+
+    The network's buffers, its modes and the random state are left as they were.
+
+    Raises:
+        NetworkError: the network has nothing to train, isn't float32, or its forward raises.
+        ShapeError: it doesn't take the images, or doesn't give each a score a class.
+        RecipeError: an epoch's last batch would be too small for batch normalisation.
+    """
+    trained = [p for p in network.parameters() if p.requires_grad]
+    if not trained:
+        raise NetworkError(f"{recipe.network} has no trainable parameters.")
+    if any(p.dtype != torch.float32 for p in trained):
+        kinds = ", ".join(sorted({str(p.dtype) for p in trained}))
+        raise NetworkError(f"{recipe.network} has parameters of {kinds}; expected torch.float32.")
+    _check_last_batch(network, recipe, len(data.train))
+    images = images.to(trained[0].device)
+    buffers = copy.deepcopy(list(network.buffers()))
+    try:
+        for training in (False, True):
+            with torch.no_grad(), kept(images.device), in_mode(network, training=training):
+                _check_scores(network(images), recipe, data, len(images))
+    except (RuntimeError, ValueError, IndexError) as error:
+        if isinstance(error, ShapeError):
+            raise
+        raise ShapeError(misfit(recipe, images, error)) from error
+    except Exception as error:
+        if isinstance(error, NetworkError):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise NetworkError(f"the forward of {recipe.network} raised {reason}.") from error
+    finally:
+        with torch.no_grad():
+            for buffer, before in zip(network.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+
+
+def _check_scores(scores: object, recipe: Recipe, data: Dataset, count: int) -> None:
+    wanted = (count, len(data.classes))
+    if isinstance(scores, Tensor) and scores.shape == wanted:
+        return
+    got = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+    raise ShapeError(
+        f"{recipe.network} gives {got} for {count} images; expected scores of shape "
+        f"{list(wanted)}, one for each class of {data.name}."
+    )
+
+
+def _check_last_batch(network: nn.Module, recipe: Recipe, count: int) -> None:
+    normalises = any(isinstance(m, _BatchNorm) and m.training for m in network.modules())
+    if normalises and count % recipe.batch_size == 1:
+        raise RecipeError(
+            f"batch_size is {recipe.batch_size}, which leaves one of {count} images for the last "
+            f"batch; {recipe.network} normalises over a batch and needs at least two. Choose "
+            f"another --batch-size."
+        )
+
+
+def misfit(recipe: Recipe, images: Tensor, error: Exception) -> str:
+    """The sentence for images that a network doesn't take, with the flag that mends it if any."""
+    channels, height, width = images.shape[1:]
+    came = f"{channels}×{height}×{width}"
+    message = f"{recipe.network} doesn't take the images of {came} that it was given ({error})."
+    known = networks.NETWORKS.get(recipe.network)
+    if height != width:
+        return message
+    if known is None:
+        return f"{message} If their size is what's wrong, --resize N makes them N×N."
+    side = known.input[1]
+    return f"{message} It expects {channels}×{side}×{side}: --resize {side} makes them so."
