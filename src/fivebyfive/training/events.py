@@ -48,7 +48,7 @@ class Started:
 class Stretch:
     """A few steps are done. Loss and accuracy are means over this epoch's images so far.
 
-    ``mark`` is true at the five or six points an epoch where the book's figures have a dot, and
+    ``mark`` is true at the points, about five an epoch, where the book's figures have a dot, and
     false in between; curves and logs take the marks, progress bars take all.
     """
 
