@@ -20,7 +20,7 @@ GROUND = {"errors", "files", "recipes", "randomness", "modes", "networks", "data
 BELOW = {
     "networks": {"errors"},
     "datasets": {"errors", "files"},
-    "kernels": {"errors", "networks"},
+    "kernels": {"modes"},
     "engines": GROUND | {"kernels"},
     "training": GROUND | {"engines"},
     "watching": GROUND | {"training"},

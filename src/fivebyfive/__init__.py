@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .api import load_run, train
     from .errors import FiveByFiveError
     from .examine import layers, test
+    from .kernels.accelerate import accelerate
     from .recipes import Recipe
     from .reproduction import reproduce
     from .runs import Run
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 #: The module that each public name comes from; for a room, nothing.
 _HOMES = {
     "FiveByFiveError": "errors",
+    "accelerate": "kernels.accelerate",
     "Recipe": "recipes",
     "Run": "runs",
     "d2l": "",
@@ -45,6 +47,7 @@ __all__ = [
     "Recipe",
     "Run",
     "__version__",
+    "accelerate",
     "d2l",
     "datasets",
     "layers",

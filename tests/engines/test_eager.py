@@ -14,7 +14,7 @@ from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.allocator import keep_large_buffers
 from fivebyfive.engines.eager import Eager, lay_out, make_optimizer
 from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.errors import UnknownNameError
+from fivebyfive.errors import DeviceError, UnknownNameError
 from fivebyfive.randomness import epoch_order
 from fivebyfive.recipes import Recipe
 
@@ -194,8 +194,17 @@ def test_the_epochs_batches_are_all_its_images() -> None:
     assert torch.equal(torch.cat([each.batch(step) for step in range(4)]), each.order)
 
 
-def test_engines_by_name(tiny: Dataset) -> None:
+def test_engines_by_name(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     assert engines.make("eager", network("small"), recipe(), tiny.train, tiny.test, CPU).name
+    monkeypatch.setenv("FIVEBYFIVE_KERNELS", "none")
+    assert engines.make("auto", network("small"), recipe(), tiny.train, tiny.test, CPU).name == (
+        "eager"
+    )
+    with pytest.raises(DeviceError, match=r"turned off by .*--engine eager runs everywhere"):
+        engines.make("cpu", network("small"), recipe(), tiny.train, tiny.test, CPU)
+    monkeypatch.delenv("FIVEBYFIVE_KERNELS")
+    with pytest.raises(DeviceError, match="the device is cuda"):
+        engines.make("cpu", network("small"), recipe(), tiny.train, tiny.test, torch.device("cuda"))
     with pytest.raises(UnknownNameError, match="Did you mean 'eager'"):
         engines.make("eagre", network("small"), recipe(), tiny.train, tiny.test, CPU)
 

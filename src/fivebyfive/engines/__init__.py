@@ -11,14 +11,16 @@ import torch
 from torch import nn
 
 from ..datasets.splits import Split
-from ..errors import UnknownNameError
+from ..errors import DeviceError, UnknownNameError
+from ..kernels.library import report
 from ..recipes import Recipe
+from .cpu import Cpu
 from .eager import Eager
 from .work import Engine
 
 Make = Callable[[nn.Module, Recipe, Split, Split, torch.device], Engine]
 
-ENGINES: Mapping[str, Make] = {"eager": Eager}
+ENGINES: Mapping[str, Make] = {"cpu": Cpu, "eager": Eager}
 
 
 def make(
@@ -29,13 +31,18 @@ def make(
     test: Split,
     device: torch.device,
 ) -> Engine:
-    """The engine called ``name`` (``auto``: the fastest for this device) over these images.
+    """The engine called ``name`` over these images; ``auto`` takes the fastest for the device.
 
     Raises:
         UnknownNameError: with the nearest names.
+        DeviceError: the CPU engine was asked for by name and can't run here.
     """
+    kernels = report()
     if name == "auto":
-        name = "eager"
+        name = "cpu" if device.type == "cpu" and kernels.active else "eager"
     if name not in ENGINES:
         raise UnknownNameError("engine", name, [*ENGINES, "auto"])
+    if name == "cpu" and (device.type != "cpu" or not kernels.active):
+        reason = kernels.reason if device.type == "cpu" else f"the device is {device}"
+        raise DeviceError(f"the cpu engine can't run: {reason}. --engine eager runs everywhere.")
     return ENGINES[name](network, recipe, train, test, device)

@@ -1,0 +1,1 @@
+"""The CPU kernels: convolution blocks and linear layers with one image a SIMD lane."""

@@ -1,0 +1,70 @@
+// What every phase of a call works with: the plan, the workspace, the threads, the packed weights.
+#pragma once
+#include "loss.h"
+#include "plan.h"
+#include "threads.h"
+
+namespace {
+
+template <typename Body>
+void parallel(int threads, int tasks, Body body) {
+    parallel_for(threads, tasks,
+                 [](void* context, int index, int worker) { (*static_cast<Body*>(context))(index, worker); },
+                 &body);
+}
+
+// The caller's workspace may start anywhere; blocks begin on cache lines.
+float* aligned(float* workspace) {
+    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(workspace) + 63) & ~uintptr_t{63});
+}
+
+// Everything one call works with.
+struct Run {
+    const Plan& plan;
+    float* workspace;
+    int threads;
+
+    float* block(int number) const { return workspace + plan.first_block + number * plan.block_floats; }
+    float* partial(int group) const { return workspace + plan.partials + group * plan.partial_floats; }
+    float* scratch(int worker) const { return workspace + plan.scratch + worker * plan.scratch_floats; }
+    Tally* tallies() const { return reinterpret_cast<Tally*>(workspace); }
+};
+
+enum Direction { FORWARD = 1, BACKWARD = 2 };
+
+int panel_rows(const Stage& stage, bool back) {
+    const Layer& layer = stage.layer;
+    if (stage.linear()) return even_part(back ? layer.in_channels : layer.out_channels, LINEAR_ROWS);
+    return (back ? stage.backward : stage.forward).tile.rows;
+}
+
+void pack_weights(const Run& run, int directions) {
+    const Plan& plan = run.plan;
+    parallel(run.threads, 2 * plan.count, [&](int task, int) {
+        const Stage& stage = plan.stages[task / 2];
+        const Layer& layer = stage.layer;
+        const bool back = task % 2 != 0;
+        if (!(directions & (back ? BACKWARD : FORWARD))) return;
+        const int tile = panel_rows(stage, back);
+        const int rows = back ? layer.in_channels : layer.out_channels;
+        const int taps = stage.weights() / rows;
+        float* panels = run.workspace + (back ? stage.back_panels : stage.panels);
+        for (int first = 0; first < rows; first += tile) {
+            const int n = least(tile, rows - first);
+            float* panel = panels + static_cast<ptrdiff_t>(first) * taps;
+            if (back) pack_panel_back(layer.weight, layer.out_channels, rows, stage.area(), first, n, panel);
+            else pack_panel(layer.weight, taps, first, n, panel);
+        }
+    });
+}
+
+// Zero the columns at both ends of `count` rows.
+void clear_margins(float* rows, int count, int row_floats, int pad) {
+    if (pad == 0) return;
+    for (int i = 0; i < count; ++i, rows += row_floats) {
+        clear(rows, pad);
+        clear(rows + row_floats - pad * LANES, pad);
+    }
+}
+
+}  // namespace

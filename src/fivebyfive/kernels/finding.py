@@ -1,0 +1,251 @@
+"""Finding what the kernels can run: tracing a network and picking out its chains of blocks.
+
+A chain is a run of blocks, each used by the next alone: convolutions first, then linear layers.
+Everything else stays as the trace has it, and so does a chain's own part of the trace, for inputs
+that the kernels don't take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
+from torch import fx, nn
+
+from .blocks import MOST_LAYERS, Block
+
+ACTIVATIONS: dict[type[nn.Module] | Callable[..., object] | str, str] = {
+    **dict.fromkeys((nn.Sigmoid, F.sigmoid, torch.sigmoid, "sigmoid"), "sigmoid"),
+    **dict.fromkeys((nn.Tanh, F.tanh, torch.tanh, "tanh"), "tanh"),
+    **dict.fromkeys((nn.ReLU, F.relu, torch.relu, "relu"), "relu"),
+}
+POOLINGS: dict[type[nn.Module] | Callable[..., object], str] = {
+    **dict.fromkeys((nn.AvgPool2d, F.avg_pool2d), "average"),
+    **dict.fromkeys((nn.MaxPool2d, F.max_pool2d, torch.max_pool2d), "max"),
+}
+
+
+@dataclass
+class Found:
+    """A chain in a trace: its blocks and the nodes they came from, in order."""
+
+    blocks: list[Block] = field(default_factory=list)
+    nodes: list[fx.Node] = field(default_factory=list)
+
+
+class Tracer(fx.Tracer):
+    """Looks into every container but those with hooks, which a trace would lose."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether ``m`` is one step of the trace."""
+        return hooked(m) or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace(network: nn.Module) -> fx.GraphModule | None:
+    """The network as a graph of steps; ``None`` where that can't be had.
+
+    A network that reads its own parameters, or makes tensors that don't depend on its input (they
+    might be random), is not traced either: the trace would hold on to what it saw the first time.
+    """
+    try:
+        graph = Tracer().trace(network)
+    except Exception:  # a forward is the user's own code: it may raise anything when traced
+        return None
+    if any(node.op == "get_attr" for node in graph.nodes):
+        return None
+    return fx.GraphModule(network, graph)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether someone listens to this module's own calls."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def find(traced: fx.GraphModule) -> Iterator[Found]:
+    """The chains in a trace, as long as they can be, in its order."""
+    seen: set[int] = set()  # nodes, and modules and parameters, that a chain has taken
+    modules = dict(traced.named_modules())
+    for node in traced.graph.nodes:
+        found = Found()
+        following: fx.Node | None = node
+        while following is not None and len(found.blocks) < MOST_LAYERS:
+            following = _extend(found, following, modules, seen)
+        if found.blocks:
+            yield found
+
+
+def _extend(
+    found: Found, node: fx.Node, modules: dict[str, nn.Module], seen: set[int]
+) -> fx.Node | None:
+    """Add the block that starts at ``node``, if one does; the node after it, if it may go on."""
+    previous = found.blocks[-1].layer if found.blocks else None
+    flat = _flattened(node, modules) if isinstance(previous, nn.Conv2d) else []
+    start = _next(flat[-1]) if flat else node
+    layer = _layer(start, modules)
+    if start is None or layer is None or not _follows(layer, previous, flat):
+        return None
+    taken = {id(start), id(layer), id(layer.weight), id(layer.bias)} - {id(None)}
+    if taken & seen:
+        return None
+    seen |= taken
+    nodes = [*flat, start]
+    activation, pooling, pool = "none", "none", (1, 1)
+    following = _next(start)
+    if following is not None and (name := _activation(following, modules)):
+        activation = name
+        nodes.append(following)
+        following = _next(following)
+    convolution = isinstance(layer, nn.Conv2d)
+    if following is not None and convolution and (pooled := _pooling(following, modules)):
+        pooling, pool = pooled
+        nodes.append(following)
+        following = _next(following)
+    found.blocks.append(Block(layer, activation, pooling, pool))
+    found.nodes += nodes
+    return following
+
+
+def _layer(node: fx.Node | None, modules: dict[str, nn.Module]) -> nn.Conv2d | nn.Linear | None:
+    """The layer that a node calls, if the kernels compute it."""
+    if node is None or node.op != "call_module" or not _plain_call(node):
+        return None
+    layer = modules[str(node.target)]
+    return layer if isinstance(layer, nn.Conv2d | nn.Linear) and fusable(layer) else None
+
+
+def _follows(layer: nn.Conv2d | nn.Linear, previous: nn.Module | None, flat: list[fx.Node]) -> bool:
+    """Whether ``layer`` may go on a chain; ``flat`` are the nodes that lay the images flat."""
+    if isinstance(layer, nn.Conv2d):
+        return not flat and not isinstance(previous, nn.Linear)
+    # On images that aren't laid flat a linear layer means something else.
+    return isinstance(previous, nn.Conv2d) == bool(flat) and not _other_width(flat, layer)
+
+
+def fusable(layer: nn.Conv2d | nn.Linear) -> bool:
+    """Whether the kernels compute this very layer (and not one derived from it)."""
+    if type(layer) is nn.Linear:
+        return True
+    if type(layer) is not nn.Conv2d or isinstance(layer.padding, str):
+        return False
+    (height, width), (top, left) = layer.kernel_size, layer.padding
+    return (
+        height == width <= 11
+        and top == left < height
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+    )
+
+
+def _next(node: fx.Node) -> fx.Node | None:
+    """The only user of a node's value. The two nodes of ``x.view(x.size(0), -1)`` count as one."""
+    users = list(node.users)
+    if len(users) == 2 and _is_batch_size(users[0], node) and list(users[0].users) == users[1:]:
+        return users[0]
+    return users[0] if len(users) == 1 and users[0].op != "output" else None
+
+
+def _plain_call(node: fx.Node) -> bool:
+    return len(node.args) == 1 and not node.kwargs
+
+
+def _is_batch_size(node: fx.Node, of: fx.Node) -> bool:
+    return node.op == "call_method" and node.target == "size" and node.args == (of, 0)
+
+
+def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
+    if node.op == "call_module":
+        return ACTIVATIONS.get(type(modules[str(node.target)])) if _plain_call(node) else None
+    kwargs = {key: value for key, value in node.kwargs.items() if key != "inplace"}
+    return ACTIVATIONS.get(node.target) if len(node.args) == 1 and not kwargs else None
+
+
+POOLING_OPTIONS = (
+    "kernel_size", "stride", "padding", "dilation", "ceil_mode", "divisor_override",
+    "return_indices",
+)  # fmt: skip
+
+
+def _pooling(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, tuple[int, int]] | None:
+    """The kind, kernel and stride of a square pooling without padding or other extras."""
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        if type(module) not in POOLINGS or not _plain_call(node):
+            return None
+        kind = POOLINGS[type(module)]
+        given = {name: getattr(module, name, None) for name in POOLING_OPTIONS}
+    elif node.op == "call_function" and node.target in POOLINGS:
+        assert callable(node.target)
+        kind = POOLINGS[node.target]
+        extra = ["dilation"] if kind == "max" else []
+        names = ("input", "kernel_size", "stride", "padding", *extra, "ceil_mode")
+        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+        if len(node.args) > len(names):
+            return None
+        given.pop("input", None)
+        given.pop("count_include_pad", None)  # means nothing without padding
+    else:
+        return None
+    kernel = _square(given.pop("kernel_size", None))
+    stride = _square(given.pop("stride", None) or kernel)
+    plain = {None, False, (0, 0)}
+    dilation = given.pop("dilation", 1)
+    if kernel is None or stride is None or dilation not in (None, 1, (1, 1)):
+        return None
+    if any(isinstance(value, fx.Node | list) or value not in plain for value in given.values()):
+        return None
+    return kind, (kernel, stride)
+
+
+def _square(value: object) -> int | None:
+    if isinstance(value, tuple | list) and len(value) == 2 and value[0] == value[1]:
+        value = value[0]
+    return value if isinstance(value, int) and 1 <= value <= 3 else None
+
+
+def _flattened(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:
+    """The nodes of a step that lays images flat, if one starts at ``node``."""
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        flat = type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
+        return [node] if flat else []
+    if node.target in (torch.flatten, "flatten"):
+        return [node] if node.args[1:] == (1,) and not node.kwargs else []
+    if node.op == "call_method" and node.target == "size":
+        (view,) = node.users
+        shape = view.args[1:] if view.args[1:] and view.args[0] is node.args[0] else ()
+        ok = view.op == "call_method" and view.target in ("view", "reshape")
+        return [node, view] if ok and shape == (node, -1) else []
+    if node.op == "call_method" and node.target in ("view", "reshape"):
+        # `x.view(-1, 400)`: whether that keeps one row an image shows in the next layer's size.
+        fixed = len(node.args) == 3 and node.args[1] == -1 and isinstance(node.args[2], int)
+        return [node] if fixed else []
+    return []
+
+
+def _other_width(flat: list[fx.Node], layer: nn.Linear) -> bool:
+    """Whether a ``view(-1, n)`` gives rows of another length than ``layer`` takes."""
+    return any(
+        node.target in ("view", "reshape")
+        and isinstance(node.args[-1], int)
+        and node.args[-1] not in (-1, layer.in_features)
+        for node in flat
+    )
+
+
+def passes(node: fx.Node, start: fx.Node, example: torch.Tensor) -> bool:
+    """Whether a function after a trace's ``start`` gives such an input back untouched."""
+    if node.op != "call_function" or node.args[:1] != (start,) or node.kwargs:
+        return False
+    extra = node.args[1:]
+    if any(isinstance(value, fx.Node) for value in extra):
+        return False
+    assert callable(node.target)
+    return node.target(example, *extra) is example

@@ -1,0 +1,173 @@
+"""The compiled library: loading it, choosing an instruction set, and its C structures.
+
+The structures mirror ``cpp/api.h``, which explains every field. The library is plain C and knows
+nothing of Python or PyTorch; without it (no compiler at install) the package works on PyTorch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from ctypes import (
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_char_p,
+    c_double,
+    c_int,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_void_p,
+)
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+#: Names an instruction set (``avx512``, ``avx2``, ``plain``), or turns the kernels off (``none``).
+VARIABLE = "FIVEBYFIVE_KERNELS"
+
+
+class Layer(Structure):
+    """A convolution or linear layer with what follows it."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, c_int32) for name in ("kind", "in_channels", "in_height", "in_width")),
+        *((name, c_int32) for name in ("out_channels", "kernel", "padding", "activation")),
+        *((name, c_int32) for name in ("pooling", "pool_kernel", "pool_stride")),
+        *((name, c_void_p) for name in ("weight", "bias", "weight_grad", "bias_grad")),
+    ]
+
+
+class Chain(Structure):
+    """Layers in the order they run."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [("layers", POINTER(Layer)), ("count", c_int32)]
+
+
+class Images(Structure):
+    """A batch: where the images are and which of them."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("images", c_void_p),
+        ("table", c_void_p),
+        ("order", c_void_p),
+        ("count", c_int64),
+    ]
+
+
+class Loss(Structure):
+    """Labels in; the sum of the losses, the number of right guesses, the gathering's time out."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("labels", c_void_p),
+        ("sum", c_double),
+        ("correct", c_int64),
+        ("gather_seconds", c_double),
+    ]
+
+
+class Parameter(Structure):
+    """One tensor to update."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, c_void_p) for name in ("value", "grad", "mean", "square")),
+        ("size", c_int64),
+    ]
+
+
+class Update(Structure):
+    """How to update."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, c_double) for name in ("rate", "beta1", "beta2", "eps", "root")),
+        ("adam", c_int32),
+    ]
+
+
+# The parameters' types of the library's functions.
+_CHAIN, _IMAGES, _LOSS = POINTER(Chain), POINTER(Images), POINTER(Loss)
+_WORKSPACE = CFUNCTYPE(c_size_t, _CHAIN, c_int64, c_int, c_int)
+_FORWARD = CFUNCTYPE(None, _CHAIN, _IMAGES, c_void_p, c_int, c_int, c_void_p)
+_BACKWARD = CFUNCTYPE(None, _CHAIN, c_int64, c_void_p, c_int, c_void_p, c_void_p)
+_STEP = CFUNCTYPE(None, _CHAIN, _IMAGES, c_void_p, c_int, _LOSS)
+_UPDATE = CFUNCTYPE(None, POINTER(Parameter), c_int32, c_int, POINTER(Update))
+_ACTIVATE = CFUNCTYPE(None, c_int32, c_void_p, c_int64)
+
+
+class Kernels(Structure):
+    """The functions of one instruction set."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("name", c_char_p),
+        ("lanes", c_int32),
+        ("workspace", _WORKSPACE),
+        ("forward", _FORWARD),
+        ("backward", _BACKWARD),
+        ("step", _STEP),
+        ("evaluate", _STEP),
+        ("update", _UPDATE),
+        ("activate", _ACTIVATE),
+    ]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Which kernels are at work (``None``: PyTorch alone), which could be, and why."""
+
+    active: str | None
+    usable: tuple[str, ...]
+    reason: str
+
+
+@functools.cache
+def usable() -> dict[str, Kernels]:
+    """The instruction sets in the library that this processor runs, the fastest first.
+
+    Raises:
+        OSError: the library isn't there or can't be loaded.
+    """
+    path = _path()
+    library = ctypes.CDLL(str(path))
+    library.fbf_kernels.restype = POINTER(Kernels)
+    found: dict[str, Kernels] = {}
+    while pointer := library.fbf_kernels(len(found)):
+        found[pointer.contents.name.decode()] = pointer.contents
+    return found
+
+
+def kernels() -> Kernels | None:
+    """The instruction set to use now: the fastest, or the one ``$FIVEBYFIVE_KERNELS`` names.
+
+    ``None`` where there is none; :func:`report` says why.
+    """
+    active = report().active
+    return None if active is None else usable()[active]
+
+
+def report() -> Report:
+    """What is active and why, in words for ``fivebyfive doctor``."""
+    try:
+        names = tuple(usable())
+    except OSError as error:
+        return Report(None, (), f"{error}; everything runs in PyTorch")
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted == "none":
+        return Report(None, names, f"turned off by ${VARIABLE}")
+    if wanted in names:
+        return Report(wanted, names, f"chosen by ${VARIABLE}")
+    best = f"the fastest that this processor runs of {', '.join(names)}"
+    if wanted:
+        best += f" (${VARIABLE}={wanted} names none of them)"
+    return Report(names[0], names, best)
+
+
+def _path() -> Path:
+    folder = Path(__file__).parent
+    for path in sorted(folder.glob("_blocks*")):
+        if path.suffix in (".so", ".dylib", ".pyd", ".dll"):
+            return path
+    note = folder / "_blocks.txt"  # left by setup.py when compiling failed
+    why = note.read_text(encoding="utf-8").strip() if note.exists() else "it was never built"
+    raise OSError(f"the compiled kernels are missing: {why}")

@@ -1,0 +1,120 @@
+"""Every drawn block gives, forward and backward, what PyTorch gives in float64."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from fivebyfive.kernels.accelerate import accelerate
+from fivebyfive.kernels.blocks import Block, shapes
+from fivebyfive.kernels.fused_chain import Pass
+from fivebyfive.kernels.library import usable
+
+from .drawing import ACTIVATIONS, blocks, distance, gradients, numbers
+
+# 200 shapes in all, spread over the instruction sets.
+EXAMPLES = -(-200 // len(usable()))
+SHARED = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+
+
+def compare(network, shape, seed, monkeypatch):
+    passes = []
+    original = Pass.forward
+    monkeypatch.setattr(Pass, "forward", lambda *a: passes.append(1) or original(*a))
+    x = numbers(network, shape, seed)
+    out_grad = 0.5 + torch.rand(network(x).shape, generator=torch.Generator().manual_seed(seed))
+    found = gradients(accelerate(network), x, out_grad, torch.float32)
+    expected = gradients(network, x, out_grad, torch.float64)
+    assert passes, "the kernels were not used"
+    for a, b in zip(found, expected, strict=True):
+        assert a.shape == b.shape
+        assert distance(a, b) < 1e-5
+    with torch.no_grad():
+        assert torch.equal(accelerate(network)(x), found[0])
+
+
+@settings(max_examples=EXAMPLES, **SHARED)
+@given(blocks())
+def test_blocks_compute_what_pytorch_computes(isa, monkeypatch, drawn):
+    compare(*drawn, monkeypatch)
+
+
+@settings(max_examples=20, **SHARED)
+@given(
+    st.lists(st.integers(1, 70), min_size=2, max_size=4),
+    st.sampled_from(ACTIVATIONS),
+    st.integers(1, 70),
+    st.integers(0, 2**31),
+)
+def test_linear_layers_compute_what_pytorch_computes(isa, monkeypatch, widths, activation, n, seed):
+    layers = []
+    for a, b in itertools.pairwise(widths):
+        layers += [nn.Linear(a, b), *([activation()] if activation else [])]
+    compare(nn.Sequential(*layers), (n, widths[0]), seed, monkeypatch)
+
+
+def test_chains_of_blocks_and_layers_compute_what_pytorch_computes(isa, monkeypatch):
+    network = nn.Sequential(
+        nn.Conv2d(3, 7, 3, padding=1), nn.Tanh(), nn.AvgPool2d(3, 2),
+        nn.Conv2d(7, 5, 2, padding=1), nn.Sigmoid(),
+        nn.Conv2d(5, 4, 1), nn.AvgPool2d(2),
+        nn.Flatten(), nn.Linear(4 * 3 * 4, 33), nn.Tanh(), nn.Linear(33, 3, bias=False),
+    )  # fmt: skip
+    compare(network, (35, 3, 13, 15), 0, monkeypatch)
+
+
+@pytest.mark.parametrize("layer", [nn.Sigmoid(), nn.Tanh(), nn.ReLU()])
+def test_activations_are_exact_to_a_few_units_in_the_last_place(isa, layer):
+    x = torch.cat([torch.linspace(-20, 20, 20001), torch.logspace(-30, 4, 2001)]).view(-1, 1)
+    identity = nn.Sequential(nn.Linear(1, 1, bias=False), layer)
+    nn.init.ones_(identity[0].weight)
+    with torch.no_grad():
+        found, expected = accelerate(identity)(x), layer(x.double())
+    error = (found.double() - expected).abs() / expected.abs().clamp(min=1e-30)
+    assert error.max() < 4e-7
+
+
+@pytest.mark.parametrize("layer", [nn.Sigmoid(), nn.Tanh(), nn.ReLU()])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, -1e30])
+def test_nan_and_infinity_come_through_activations(isa, layer, value):
+    network = nn.Sequential(nn.Linear(1, 1, bias=False), layer)
+    nn.init.ones_(network[0].weight)
+    x = torch.tensor([[0.5], [value]])
+    with torch.no_grad():
+        torch.testing.assert_close(accelerate(network)(x), network(x), equal_nan=True)
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.MaxPool2d(3, 2)])
+@pytest.mark.parametrize("activation", [nn.Identity(), nn.ReLU()])
+def test_nan_comes_through_blocks_where_pytorch_has_it(isa, pool, activation):
+    kinds = [activation] if isinstance(activation, nn.ReLU) else []
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), *kinds, pool)
+    x = torch.randn(3, 1, 12, 12)
+    x[1, 0, 5, 5] = float("nan")
+    out_grad = torch.ones_like(network(x))
+    found = gradients(accelerate(network), x, out_grad, torch.float32)
+    expected = gradients(network, x, out_grad, torch.float32)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-4, atol=1e-5)
+
+
+def test_the_first_of_equal_maxima_gets_the_gradient(isa):
+    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.MaxPool2d(3, 2))
+    nn.init.ones_(network[0].weight)
+    x = torch.zeros(2, 1, 7, 7)
+    out_grad = torch.arange(1.0, 19.0).view(2, 1, 3, 3)
+    found = gradients(accelerate(network), x, out_grad, torch.float32)
+    expected = gradients(network, x, out_grad, torch.float32)
+    assert torch.equal(found[1], expected[1])
+
+
+def test_shapes_that_do_not_fit_are_told():
+    chain = [Block(nn.Conv2d(1, 2, 5), pooling="max", pool=(2, 2)), Block(nn.Linear(8, 3))]
+    assert shapes(chain, (1, 8, 8)) == [(1, 8, 8), (8,), (3,)]
+    assert shapes(chain, (1, 4, 8)) is None
+    assert shapes(chain, (1, 5, 8)) is None
+    assert shapes(chain, (2, 8, 8)) is None
+    assert shapes(chain, (1, 10, 10)) is None
