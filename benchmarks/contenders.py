@@ -5,6 +5,7 @@ All train the same recipe on the same images; each function is run in a process 
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,9 +17,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 import fivebyfive as fbf
+from fivebyfive.cli import program
 from fivebyfive.engines.allocator import keep_large_buffers
 from fivebyfive.recipes import Recipe
-from fivebyfive.training.events import EpochDone, Event
 from fivebyfive.training.weights import build_seeded
 from harness import Contender, Training
 
@@ -74,36 +75,22 @@ def compiled(recipe: Recipe) -> dict[str, float]:
 
 
 def ours(recipe: Recipe, engine: str = "auto") -> dict[str, float]:
-    """``fivebyfive.train``, everything included: run folder, log, weights and curves."""
-    import tempfile
-
+    """``fivebyfive train``, everything included: run folder, log, weights and curves."""
     times = Training()
-
-    class Times:
-        def on(self, event: Event) -> None:
-            if isinstance(event, EpochDone):
-                times.train_seconds.append(event.train_seconds)
-                times.test_seconds.append(event.test_seconds)
-                times.train_loss, times.test_acc = event.train_loss, event.test_acc
-
-        def close(self) -> None:
-            pass
-
     with tempfile.TemporaryDirectory() as folder:
-        fbf.train(
-            recipe,
-            data=recipe.dataset,
-            device="cpu",
-            engine=engine,
-            run=f"{folder}/run",
-            watch="quiet",
-            listeners=[Times()],
-        )
+        words = ["train", recipe.name, "--epochs", str(recipe.epochs), "--data", recipe.dataset]
+        words += ["--device", "cpu", "--engine", engine, "--run", f"{folder}/run", "--quiet"]
+        assert program(words) == 0
+        for row in fbf.load_run(f"{folder}/run").metrics():
+            if row["event"] == "epoch":
+                times.train_seconds.append(row["train_seconds"])
+                times.test_seconds.append(row["test_seconds"])
+                times.train_loss, times.test_acc = row["train_loss"], row["test_acc"]
     return times.report(60_000, 10_000)
 
 
 def ours_eager(recipe: Recipe) -> dict[str, float]:
-    """``fivebyfive.train`` with the plain PyTorch engine."""
+    """``fivebyfive train`` with the plain PyTorch engine."""
     return ours(recipe, "eager")
 
 
@@ -122,7 +109,9 @@ def network(recipe: Recipe) -> nn.Module:
 
     ``view`` doesn't go with channels last.
     """
-    net = build_seeded(lambda: fbf.networks.build(recipe.network), recipe.init, recipe.seed)
+    net = build_seeded(
+        lambda: fbf.networks.build(recipe.network), recipe.init, recipe.seed, torch.empty(0)
+    )
     if recipe.network == "convnet":
         net.forward = lambda x: _convnet(net, x)  # type: ignore[method-assign]
     return net

@@ -1,6 +1,8 @@
 """The CPU engine computes what the eager engine computes."""
 
 import copy
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from fivebyfive import networks, recipes
 from fivebyfive.engines.cpu import Cpu
 from fivebyfive.engines.eager import Eager
 from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.kernels.library import VARIABLE
+from fivebyfive.kernels.library import VARIABLE, report
 
 CPU = torch.device("cpu")
 
@@ -70,3 +72,34 @@ def test_hooks_see_every_step(tiny):
 def test_without_kernels(tiny, monkeypatch):
     monkeypatch.setenv(VARIABLE, "none")
     agree(networks.build("lenet"), recipes.get("lenet-d2l"), tiny)
+
+
+def test_pytorch_takes_over_with_the_moments_that_are_there(tiny):
+    """A hook that appears in the middle of a training with Adam changes nothing."""
+    recipe = recipes.get("convnet-mnist").but(batch_size=16)
+    torch.manual_seed(0)
+    network = networks.build("convnet")
+    losses = []
+    for engine in (Eager, Cpu):
+        made = engine(copy.deepcopy(network), recipe, tiny.train, tiny.test, CPU)
+        epoch, tally = Epoch(1, torch.arange(60), 16), Tally()
+        for step in range(epoch.steps):
+            if step == 2:
+                hook = made.network.conv1.register_forward_hook(lambda *_: None)
+            if step == 3:
+                hook.remove()
+            tally, _ = made.train(epoch, step, step + 1, tally)
+        losses.append(tally.loss)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+
+
+def test_a_short_training_waits_for_no_compiler(tiny_folder, tmp_path):
+    code = (
+        "import sys\nimport fivebyfive as fbf\n"
+        f"fbf.train('lenet', data={str(tiny_folder)!r}, epochs=1, device='cpu', engine='cpu',"
+        f" run={str(tmp_path / 'r')!r}, watch='quiet')\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    if not report().active:
+        pytest.skip("the kernels aren't built here")
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

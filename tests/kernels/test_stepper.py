@@ -10,7 +10,7 @@ from torch import nn
 
 from fivebyfive import networks
 from fivebyfive.kernels.accelerate import accelerate
-from fivebyfive.kernels.stepper import Stepper, Sums, find_whole, takes
+from fivebyfive.kernels.stepper import Stepper, Sums, find_whole
 
 SHAPE = (1, 28, 28)
 TABLE = torch.arange(256) / 255
@@ -188,14 +188,3 @@ def test_only_whole_chains_are_found():
     hooked = networks.build("lenet")
     hooked.register_forward_hook(print)
     assert find_whole(hooked, SHAPE) is None
-
-
-def test_only_plain_optimizers_are_taken():
-    parameters = list(networks.build("lenet").parameters())
-    assert takes(torch.optim.SGD(parameters, lr=0.1))
-    assert takes(torch.optim.Adam(parameters, lr=0.1))
-    assert not takes(torch.optim.SGD(parameters, lr=0.1, momentum=0.9))
-    assert not takes(torch.optim.Adam(parameters, lr=0.1, weight_decay=0.1))
-    assert not takes(torch.optim.AdamW(parameters, lr=0.1))
-    two = [{"params": parameters[:1]}, {"params": parameters[1:], "lr": 1.0}]
-    assert not takes(torch.optim.SGD(two, lr=0.1))

@@ -8,6 +8,7 @@ the eager engine computes; see docs/cpu-engine.md.
 
 from __future__ import annotations
 
+import functools
 import time
 
 import torch
@@ -17,7 +18,7 @@ from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
 from ..kernels.accelerate import accelerate, fuses_convolutions
 from ..kernels.finding import hooked
-from ..kernels.stepper import Stepper, Sums, find_whole, takes
+from ..kernels.stepper import PlainOptimizer, Stepper, Sums, find_whole
 from ..recipes import Recipe
 from .eager import Eager
 from .work import Epoch, Tally, Times
@@ -48,11 +49,21 @@ class Cpu(Eager):
         classes = whole.blocks[-1].layer.weight.shape[0]
         labels = torch.cat([self._train.labels, self._test.labels])
         fits = len(labels) > 0 and int(labels.min()) >= 0 and int(labels.max()) < classes
-        if not fits or not takes(self.optimizer):
+        if not fits:
             return None
         every_byte = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
         table = Pixels(None, recipe.mean, recipe.std)(every_byte).flatten()
-        return Stepper(whole, shape, table, self.optimizer)
+        trained = [p for p in network.parameters() if p.requires_grad]
+        self._plain = PlainOptimizer(trained, recipe.lr, adam=recipe.optimizer == "adam")
+        return Stepper(whole, shape, table, self._plain)
+
+    @functools.cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """PyTorch's own, which takes over where the kernels can't go on."""
+        optimizer = super().optimizer
+        if self._stepper is not None:
+            optimizer.state.update(self._plain.state)
+        return optimizer
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""

@@ -7,6 +7,7 @@ optimizer runs fused, and nothing is read from the device before a stretch is ov
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -41,13 +42,17 @@ class Eager:
             # Parts in evaluation mode are frozen on purpose; a whole network is just from a test.
             network.train()
         self._device = device
-        self._seed = recipe.seed
+        self._recipe = recipe
         self._loss = LOSSES[recipe.loss]
         self._pixels = Pixels(recipe.resize, recipe.mean, recipe.std)
         self._train, self._test = train.to(device), test.to(device)
         self._watch = Stopwatch(device)
         lay_out(network, self._pixels(self._train.images[:2]))
-        self.optimizer = make_optimizer(recipe.optimizer, network, recipe.lr)
+
+    @functools.cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The recipe's, over the network's parameters."""
+        return make_optimizer(self._recipe.optimizer, self.network, self._recipe.lr)
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
@@ -56,7 +61,7 @@ class Eager:
         with kept(self._device):
             for step in range(first, stop):
                 # Dropout, too, depends on where we are and not on what happened before.
-                reseed(derive(self._seed, STEP, epoch.number, step), self._device)
+                reseed(derive(self._recipe.seed, STEP, epoch.number, step), self._device)
                 self._watch.data()
                 indices = epoch.batch(step)
                 images = self._pixels(self._train.images[indices])

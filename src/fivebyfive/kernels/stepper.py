@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,16 +68,18 @@ class Sums:
     seconds: float = 0.0
 
 
-def takes(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the library updates parameters just as ``optimizer`` would."""
-    if len(optimizer.param_groups) != 1 or type(optimizer) not in (
-        torch.optim.SGD,
-        torch.optim.Adam,
-    ):
-        return False
-    off = ("momentum", "weight_decay", "nesterov", "maximize", "amsgrad")
-    group = optimizer.param_groups[0]
-    return not any(group.get(name) for name in off) and isinstance(group["lr"], float)
+class PlainOptimizer:
+    """Plain SGD or Adam, as settings and moments alone; the library does the updates.
+
+    ``param_groups`` and ``state`` are laid out as in PyTorch's optimizers, so that one of those can
+    take over. Making one of those imports PyTorch's compiler, a second that a short training hasn't
+    got.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, *, adam: bool) -> None:
+        group: dict[str, Any] = {"params": list(parameters), "lr": lr}
+        self.param_groups = [{**group, "betas": (0.9, 0.999), "eps": 1e-8} if adam else group]
+        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
 
 
 class Stepper:
@@ -88,7 +92,7 @@ class Stepper:
         whole: the network's chain; its last layer gives the class scores.
         shape: one image's ``(C, H, W)``.
         table: the 256 values that bytes stand for, ``float32 [256]``.
-        optimizer: one that :func:`takes` says yes to, over the chain's parameters. Its settings are
+        optimizer: plain SGD or Adam over the chain's parameters. Its settings are
             read at every step, and Adam's moments are kept in its state, as its own ``step`` does.
     """
 
@@ -97,7 +101,7 @@ class Stepper:
         whole: Whole,
         shape: tuple[int, int, int],
         table: Tensor,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | PlainOptimizer,
     ) -> None:
         active, inputs = kernels(), shapes(whole.blocks, shape)
         assert active is not None
@@ -125,7 +129,7 @@ class Stepper:
         for entry, (parameter, grad) in zip(self._updates, pairs, strict=True):
             entry.value, entry.grad = address(parameter), address(grad)
             entry.size = parameter.numel()
-            if isinstance(self._optimizer, torch.optim.Adam):
+            if "betas" in self._optimizer.param_groups[0]:
                 state = self._optimizer.state[parameter]
                 if not state:
                     state["step"] = torch.tensor(0.0)
