@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import fivebyfive as fbf
 from fivebyfive import d2l
 from fivebyfive.errors import DataError, RecipeError
 
@@ -62,6 +63,18 @@ def test_train_ch6_computes_what_the_textbook_loop_does(bands, capsys):
     for mine, theirs in zip(net.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
     assert expected[2] > 0.5  # it has learnt, so there was something to compare
+
+
+def test_train_ch6_takes_an_accelerated_network(bands, capsys):
+    net = fbf.networks.build("lenet")
+    twin = fbf.accelerate(copy.deepcopy(net))
+    for each in (net, twin):
+        torch.manual_seed(3)
+        d2l.train_ch6(each, *d2l.load_data_fashion_mnist(32), 2, 0.5, "cpu")
+    first, second = LAST_LINES.findall(capsys.readouterr().out)
+    assert first == second
+    for mine, theirs in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("batch_size", [230, 115, 58])  # 1, 2 and 4 batches: fewer than 5 points
