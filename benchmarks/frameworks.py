@@ -1,6 +1,6 @@
 """LeNet on Fashion-MNIST in other frameworks, each in its own idiom, where it is installed.
 
-    pip install lightning keras tensorflow-cpu jax flax optax
+    pip install -c constraints.txt ".[benchmarks]"
 
 Only ``lenet-d2l``. Keras runs on the backend that ``KERAS_BACKEND`` names (TensorFlow by default).
 """
