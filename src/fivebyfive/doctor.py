@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import datasets, runs
 from .datasets.locate import cache
+from .engines import fastest
 from .kernels.library import report
 from .training.devices import choose, title
 
@@ -13,13 +14,12 @@ def examine() -> dict[str, str]:
     environment = runs.environment()
     device = choose("auto")
     kernels = report()
-    engine = "cpu" if device.type == "cpu" and kernels.active else "eager"
     findings = {
         "fivebyfive": str(environment["fivebyfive"]),
         "python": f"{environment['python']} on {environment['platform']}",
         "torch": f"{environment['torch']}, {environment['threads']} threads",
         "device": f"{device}: {title(device)}",
-        "engine": engine,
+        "engine": fastest(device),
         "cpu kernels": f"{kernels.active or 'none'}: {kernels.reason}",
         "cache": str(cache()),
     }

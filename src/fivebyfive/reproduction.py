@@ -79,8 +79,8 @@ class Reproduction:
 
     @property
     def ok(self) -> bool:
-        """Whether each figure's mean over the seeds lies inside its published range."""
-        return all(c.mean_inside for c in self.comparisons)
+        """Whether every figure of every seed lies inside its published range."""
+        return all(c.inside == len(c.values) for c in self.comparisons)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -228,10 +228,10 @@ def _mean(published: Published) -> str:
 
 
 def _verdict(comparison: Comparison) -> str:
-    verdict = "inside" if comparison.mean_inside else "outside"
     out = len(comparison.values) - comparison.inside
     if not out:
-        return verdict
+        return "inside"
+    verdict = f"mean {'inside' if comparison.mean_inside else 'outside'}"
     return (
         f"{verdict}; {out} of {len(comparison.values)} runs out, by up to {comparison.worst:+.4f}"
     )

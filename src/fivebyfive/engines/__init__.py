@@ -23,6 +23,11 @@ Make = Callable[[nn.Module, Recipe, Split, Split, torch.device], Engine]
 ENGINES: Mapping[str, Make] = {"cpu": Cpu, "eager": Eager}
 
 
+def fastest(device: torch.device) -> str:
+    """The name of the fastest engine that can run on ``device`` here."""
+    return "cpu" if device.type == "cpu" and report().active else "eager"
+
+
 def make(
     name: str,
     network: nn.Module,
@@ -37,12 +42,11 @@ def make(
         UnknownNameError: with the nearest names.
         DeviceError: the CPU engine was asked for by name and can't run here.
     """
-    kernels = report()
     if name == "auto":
-        name = "cpu" if device.type == "cpu" and kernels.active else "eager"
+        name = fastest(device)
     if name not in ENGINES:
         raise UnknownNameError("engine", name, [*ENGINES, "auto"])
-    if name == "cpu" and (device.type != "cpu" or not kernels.active):
-        reason = kernels.reason if device.type == "cpu" else f"the device is {device}"
+    if name == "cpu" and fastest(device) != "cpu":
+        reason = report().reason if device.type == "cpu" else f"the device is {device}"
         raise DeviceError(f"the cpu engine can't run: {reason}. --engine eager runs everywhere.")
     return ENGINES[name](network, recipe, train, test, device)
