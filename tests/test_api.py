@@ -40,7 +40,8 @@ def test_a_training_leaves_all_its_files(here: Path, tiny_folder: Path) -> None:
     assert run.path.parent == Path("runs")
     assert run.path.name.endswith("-lenet-d2l")
     files = {file.name for file in run.path.iterdir()}
-    assert files == {"run.json", "metrics.jsonl", "model.safetensors", "curves.png"}
+    kept = {"run.json", "metrics.jsonl", "model.safetensors", "curves.png", "checkpoints"}
+    assert files == kept | {"lock", "lock.json"}
     assert (run.path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     info = json.loads((run.path / "run.json").read_text())
     assert info["state"] == "finished"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fivebyfive import cli, recipes
+from fivebyfive import cli, commands, recipes
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[s
     def interrupt(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "layers", interrupt)
+    monkeypatch.setattr(commands, "layers", interrupt)
     _, err = call(capsys, "layers", "lenet", status=130)
     assert err == "fivebyfive: stopped.\n"
     with pytest.raises(KeyboardInterrupt):
@@ -181,7 +181,7 @@ def test_a_reader_that_has_enough_and_a_disk_that_is_full(
         check=False,
     )
     assert done.returncode == 2
-    assert "can't write the weights to r/model.safetensors" in done.stderr
+    assert "can't write r/checkpoints/000001: File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert json.loads((tmp_path / "r" / "run.json").read_text())["state"] == "failed"
 

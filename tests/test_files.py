@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from fivebyfive import files
 from fivebyfive.files import replacing, write_bytes, write_json
 
 
@@ -47,3 +50,77 @@ def test_json_is_strict(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "b", float("nan"))
     assert not (tmp_path / "b").exists()
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    with files.new_folder(tmp_path / "f") as temporary:
+        (temporary / "a").write_text("1")
+        assert not (tmp_path / "f").exists()
+    assert (tmp_path / "f" / "a").read_text() == "1"
+
+    def fail() -> None:
+        with files.new_folder(tmp_path / "g") as temporary:
+            (temporary / "a").write_text("1")
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        fail()
+    with pytest.raises(OSError, match="not empty"), files.new_folder(tmp_path / "f") as temporary:
+        (temporary / "b").touch()
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_of_many_that_create_one_file_one_does(tmp_path: Path) -> None:
+    def create(value: int) -> bool:
+        try:
+            files.create_json(tmp_path / "x.json", value)
+        except FileExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(create, range(8))) == 1
+    assert files.read_json(tmp_path / "x.json") in range(8)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "link", none)
+    files.create_json(tmp_path / "x.json", 1)
+    with pytest.raises(FileExistsError):
+        files.create_json(tmp_path / "x.json", 2)
+    assert files.read_json(tmp_path / "x.json") == 1
+
+
+def test_a_sweep_takes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / ".a.0123.part").touch()
+    (tmp_path / ".f.0123.part").mkdir()
+    (tmp_path / ".f.0123.part" / "a").touch()
+    (tmp_path / "kept.part").touch()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "b").touch()
+    (tmp_path / ".link.part").symlink_to(outside)
+    files.sweep(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["kept.part", "outside"]
+    assert (outside / "b").exists()
+
+
+def test_removing_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "f" / "g").mkdir(parents=True)
+    files.remove_folder(tmp_path / "f")
+    files.remove_folder(tmp_path / "none")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"{", "Expecting"), (b"\xff", "decode"), (b"[" * 100_000, "deep"), (bytes(5 << 20), "more")],
+)
+def test_json_from_anyone(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        files.read_json(tmp_path / "x.json")

@@ -16,7 +16,8 @@ import fivebyfive as fbf
 ROOT = Path(inspect.getfile(fbf)).parent
 FILES = sorted(ROOT.rglob("*.py"))
 #: Each room with all that lie below it; what a room isn't listed with, it doesn't import.
-GROUND = {"errors", "files", "recipes", "randomness", "modes", "networks", "datasets", "", "config"}
+GROUND = {"errors", "files", "recipes", "randomness", "modes", "capacity", "networks", "datasets"}
+GROUND |= {"", "config"}
 BELOW = {
     "networks": {"errors"},
     "datasets": {"errors", "files"},
@@ -24,7 +25,8 @@ BELOW = {
     "engines": GROUND | {"kernels"},
     "training": GROUND | {"engines"},
     "watching": GROUND | {"training"},
-    "looking": GROUND | {"training", "engines"},
+    "looking": GROUND | {"training", "engines", "kernels"},
+    "runs": GROUND | {"training", "engines", "watching", "kernels"},
     "d2l": GROUND | {"training", "engines", "watching"},
 }
 

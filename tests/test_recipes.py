@@ -30,8 +30,10 @@ def test_names_a_network_and_says_where_it_comes_from(recipe: Recipe) -> None:
 
 
 @named
-def test_only_the_seed_keeps_the_published_figures(recipe: Recipe) -> None:
+def test_only_seed_and_precision_keep_the_published_figures(recipe: Recipe) -> None:
+    assert recipe.precision == "fp32"
     assert recipe.but(seed=7).published == recipe.published
+    assert recipe.but(precision="bf16").published == recipe.published
     assert recipe.but(epochs=recipe.epochs).published == recipe.published
     assert recipe.but(epochs=recipe.epochs + 1).published == {}
 
@@ -56,6 +58,8 @@ def test_the_recipes_of_the_seeds() -> None:
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"batch_size": True}, "batch_size is True"),
         ({"epochs": -1}, "epochs is -1"),
+        ({"precision": "fp64"}, "precision is 'fp64'; expected one of fp32, bf16, tf32, auto"),
+        ({"precision": 16}, "precision is 16; expected one of"),
         ({"lr": math.nan}, "lr is nan; expected a finite number"),
         ({"lr": math.inf}, "lr is inf"),
         ({"lr": "fast"}, "lr is 'fast'"),
@@ -99,6 +103,12 @@ def test_an_unknown_name_and_a_record_that_is_none() -> None:
         recipes.get("lenet-d2")
     with pytest.raises(RecipeError, match="not a recipe"):
         recipes.from_dict({"name": "x", "nonsense": 1})
+
+
+def test_a_record_from_before_there_were_precisions_is_fp32() -> None:
+    record = recipes.get("lenet-d2l").as_dict()
+    del record["precision"]
+    assert recipes.from_dict(record) == recipes.get("lenet-d2l")
 
 
 def test_every_setting_is_a_field() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .kernels.accelerate import accelerate
     from .recipes import Recipe
     from .reproduction import reproduce
+    from .resuming import resume
     from .runs import Run
 
 #: The module that each public name comes from; for a room, nothing.
@@ -38,6 +39,7 @@ _HOMES = {
     "networks": "",
     "recipes": "",
     "reproduce": "reproduction",
+    "resume": "resuming",
     "test": "examine",
     "train": "api",
 }
@@ -55,6 +57,7 @@ __all__ = [
     "networks",
     "recipes",
     "reproduce",
+    "resume",
     "test",
     "train",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +12,16 @@ from torch import nn
 
 from . import config as configuration
 from . import datasets, networks, recipes, runs, watching
+from .engines.team import ALONE, Team, joined
 from .errors import RecipeError, RunError, UnknownNameError
 from .recipes import Recipe
-from .record import recording
 from .runs import Run
+from .runs.finishing import finish
+from .runs.folder import check_free, claimed
+from .runs.keeping import EVERY
+from .runs.record import Record
 from .training.events import Listener
+from .training.progress import Progress
 from .training.session import Session, prepare
 from .watching.choice import Mode
 from .watching.tensorboard import TensorBoard
@@ -33,8 +38,10 @@ def train(
     data: str | Path | None = None,
     device: str = "auto",
     engine: str = "auto",
+    micro_batch: int | None = None,
     run: str | Path | None = None,
     config: str | Path | None = None,
+    checkpoint_every: float = EVERY,
     tensorboard: bool = False,
     watch: Mode = "auto",
     listeners: Sequence[Listener] = (),
@@ -48,8 +55,11 @@ def train(
         data: ``fashion-mnist``, ``mnist``, ``sample``, or a folder with the four IDX files.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: ``auto``, or the name of one: ``cpu`` or ``eager``.
+        micro_batch: compute this many images of a batch at a time, for little memory; the result
+            is the whole batch's.
         run: the new folder; without it ``runs/<date-time>-<recipe>`` in the current one.
         config: a TOML file with settings; what is given here wins over it.
+        checkpoint_every: seconds between checkpoints within an epoch; each epoch's end is one, too.
         tensorboard: also write event files for TensorBoard into the run folder.
         watch: how to show the progress; ``auto`` finds out where the program runs.
         listeners: more listeners for the training's events.
@@ -62,21 +72,34 @@ def train(
         FiveByFiveError: something asked for can't be; nothing has been written then.
         DivergedError: the loss became infinite or not a number; the run folder tells how far the
             training came.
+        Interrupted: (a ``KeyboardInterrupt``) Ctrl-C or SIGTERM came; ``resume`` goes on.
     """
-    if config is not None:
-        given = {key: value for key, value in settings.items() if value is not None}
-        settings = {**configuration.read(config), **given}
-        named = settings.pop(configuration.RECIPE, None)
-        what = named if what is None else what
-    path = None if run is None else _path(run)
-    watchers = [watching.choose(watch), *listeners]
-    if tensorboard:
-        watchers.append(TensorBoard())
-    session = ready(what, data=data, device=device, engine=engine, **settings)
-    with recording(path, session) as record:
-        listening = [*record.listeners(), *watchers]
-        record.result = session.run(listening, record.path, record.after_epoch)
-    return dataclasses.replace(runs.load(record.path), trained=session.network.eval())
+    team, record = joined(), None
+    with contextlib.ExitStack() as held:
+        with team.reporting():
+            if config is not None:
+                given = {key: value for key, value in settings.items() if value is not None}
+                settings = {**configuration.read(config), **given}
+                named = settings.pop(configuration.RECIPE, None)
+                what = named if what is None else what
+            path = _path(run) if run is not None and team.leads else None
+            every = seconds(checkpoint_every)
+            watchers = watchers_for(watch, listeners, tensorboard)
+            session = ready(
+                what,
+                data=data,
+                device=device,
+                engine=engine,
+                micro_batch=micro_batch,
+                team=team,
+                **settings,
+            )
+            if team.leads:
+                folder = held.enter_context(claimed(path, session.recipe.name))
+                record = Record(folder, session, every=every)
+                if isinstance(what, nn.Module):  # nothing else could make its first weights again
+                    record.keeping.keep_now(Progress())
+        return finish(session, record, watchers)
 
 
 def ready(
@@ -85,6 +108,8 @@ def ready(
     data: str | Path | None = None,
     device: str = "auto",
     engine: str = "auto",
+    micro_batch: int | None = None,
+    team: Team = ALONE,
     **settings: Any,
 ) -> Session:
     """Everything :func:`train` needs, found and checked, with nothing written yet."""
@@ -103,6 +128,8 @@ def ready(
         epochs_named=settings.get("epochs") is not None or isinstance(what, Recipe),
         device=device,
         engine=engine,
+        micro_batch=micro_batch,
+        team=team,
     )
 
 
@@ -146,8 +173,24 @@ def load_run(path: str | Path) -> Run:
 def _path(run: str | Path) -> Path:
     if not str(run):
         raise RunError("the run folder's name is empty; expected the name of a new folder.")
-    runs.check_free(Path(run))  # told before the data is loaded, not after
+    check_free(Path(run))  # told before the data is loaded, not after
     return Path(run)
+
+
+def seconds(every: float) -> float:
+    """The time between checkpoints, if it can be one.
+
+    Raises:
+        RecipeError: it is below 0, or no number.
+    """
+    if not every >= 0:
+        raise RecipeError(f"checkpoint_every is {every}; expected seconds, 0 or more.")
+    return float(every)
+
+
+def watchers_for(mode: Mode, listeners: Sequence[Listener], tensorboard: bool) -> list[Listener]:
+    """All who listen to a training beside the run folder itself."""
+    return [watching.choose(mode), *listeners, *([TensorBoard()] if tensorboard else [])]
 
 
 def find_dataset(recipe: Recipe, data: str | Path) -> tuple[str, Path | None]:

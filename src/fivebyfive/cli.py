@@ -9,21 +9,11 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import __version__, networks, recipes
+from . import __version__, commands, networks, recipes
+from .commands import Outcome
 from .errors import FiveByFiveError
-
-
-@dataclass
-class Outcome:
-    """What a command has to say: ``value`` to programs, ``text`` to people."""
-
-    value: Any
-    text: Any = None
-    status: int = 0
-
 
 Command = Callable[[argparse.Namespace], Outcome]
 
@@ -38,6 +28,9 @@ NUMBERS: dict[str, type] = {
     "seed": int,
     "limit": int,
 }
+
+#: The settings that take one of a few words.
+CHOICES = {"optimizer": ("sgd", "adam"), "precision": ("fp32", "bf16", "tf32", "auto")}
 
 
 def program(arguments: Sequence[str] | None = None) -> int:
@@ -66,11 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"fivebyfive: {error}", file=sys.stderr)
         return error.status if isinstance(error, FiveByFiveError) else 1
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if options.debug:
             raise
-        print("fivebyfive: stopped.", file=sys.stderr)
-        return 130
+        print(f"fivebyfive: {stop or 'stopped.'}", file=sys.stderr)
+        # As shells have it: 128 plus the signal's number, 2 for Ctrl-C.
+        return 128 + int(getattr(stop, "signal", 2))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -78,7 +72,7 @@ def _run(options: argparse.Namespace) -> int:
     # What a user's own file prints mustn't mix with what we do.
     with contextlib.redirect_stdout(sys.stderr):
         outcome = command(options)
-    if options.json:
+    if options.json and outcome.value is not None:
         text = json.dumps(outcome.value, ensure_ascii=False, allow_nan=False, default=str)
         print(text, flush=True)
     elif isinstance(outcome.text, str):
@@ -99,18 +93,18 @@ def parser() -> argparse.ArgumentParser:
         epilog="fivebyfive COMMAND --help tells more.",
     )
     root.add_argument("--version", action="version", version=f"fivebyfive {__version__}")
-    commands = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _train(commands)
-    _test(commands)
-    _layers(commands)
-    _reproduce(commands)
-    _data(commands)
-    _doctor(commands)
+    words = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _train(words)
+    _test(words)
+    _layers(words)
+    _reproduce(words)
+    _data(words)
+    _doctor(words)
     return root
 
 
-def _train(commands: Any) -> None:
-    sub = _command(commands, "train", train, "train a network and leave a run folder")
+def _train(words: Any) -> None:
+    sub = _command(words, "train", commands.train, "train a network and leave a run folder")
     sub.add_argument(
         "what",
         metavar="RECIPE|NETWORK|FILE.py:NAME",
@@ -120,7 +114,7 @@ def _train(commands: Any) -> None:
     )
     for name, meaning in recipes.SETTINGS.items():
         flags = [f"--{name.replace('_', '-')}"] + (["--data"] if name == "dataset" else [])
-        choices = {"optimizer": ("sgd", "adam")}.get(name)
+        choices = CHOICES.get(name)
         sub.add_argument(
             *flags,
             dest=name,
@@ -130,15 +124,32 @@ def _train(commands: Any) -> None:
             help=meaning,
         )
     _device(sub)
+    sub.add_argument(
+        "--micro-batch", type=int, metavar="N", help="compute N images of a batch at a time"
+    )
     sub.add_argument("--run", metavar="DIR", help="the new run folder")
     sub.add_argument("--config", metavar="FILE.toml", help="settings; flags win over them")
+    sub.add_argument("--resume", metavar="RUN", help="go on with a run that was cut short")
+    sub.add_argument(
+        "--allow-change",
+        action="append",
+        default=[],
+        metavar="data|recipe",
+        help="with --resume: go on although this isn't the run's",
+    )
+    sub.add_argument(
+        "--checkpoint-every",
+        type=float,
+        metavar="SECONDS",
+        help="within an epoch (30); each epoch's end is a checkpoint, too",
+    )
     sub.add_argument("--tensorboard", action="store_true", help="write event files, too")
     sub.add_argument("--quiet", action="store_true", help="show nothing, not even the result")
     _json(sub)
 
 
-def _test(commands: Any) -> None:
-    sub = _command(commands, "test", test, "test a run: accuracy, confusion matrix, mistakes")
+def _test(words: Any) -> None:
+    sub = _command(words, "test", commands.test, "test a run: accuracy, confusion matrix, mistakes")
     sub.add_argument("run", metavar="RUN", help="a run folder")
     sub.add_argument("--data", metavar="FOLDER", help="where the dataset's files are")
     sub.add_argument("--network", metavar="FILE.py:NAME", help="for runs of a network of your own")
@@ -146,8 +157,10 @@ def _test(commands: Any) -> None:
     _json(sub)
 
 
-def _layers(commands: Any) -> None:
-    sub = _command(commands, "layers", layers, "every layer's shape, parameters, FLOPs and memory")
+def _layers(words: Any) -> None:
+    sub = _command(
+        words, "layers", commands.layers, "every layer's shape, parameters, FLOPs and memory"
+    )
     sub.add_argument("what", metavar="NETWORK|FILE.py:NAME|RUN", help="what to look into")
     sub.add_argument("--input", metavar="CxHxW", help="the shape of one image, e.g. 1x28x28")
     sub.add_argument("--batch-size", type=int, metavar="N", help="for the training memory")
@@ -156,8 +169,8 @@ def _layers(commands: Any) -> None:
     _json(sub)
 
 
-def _reproduce(commands: Any) -> None:
-    sub = _command(commands, "reproduce", reproduce, "train recipes and judge them")
+def _reproduce(words: Any) -> None:
+    sub = _command(words, "reproduce", commands.reproduce, "train recipes and judge them")
     sub.add_argument("recipes", metavar="RECIPE", nargs="*", help="default: lenet-d2l")
     sub.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each (3)")
     sub.add_argument("--data", metavar="FOLDER", help="where the datasets' files are")
@@ -166,19 +179,24 @@ def _reproduce(commands: Any) -> None:
     _json(sub)
 
 
-def _data(commands: Any) -> None:
-    sub = _command(commands, "data", data, "list the datasets, or find, fetch and verify one")
+def _data(words: Any) -> None:
+    sub = _command(words, "data", commands.data, "list the datasets, or find, fetch and verify one")
     sub.add_argument("name", metavar="NAME", nargs="?", help="the dataset to find or fetch")
     sub.add_argument("--data", metavar="FOLDER", help="where to look first")
+    sub.add_argument(
+        "--verify",
+        action="store_true",
+        help="read every copy on this machine in full, and repair the one in the cache",
+    )
     _json(sub)
 
 
-def _doctor(commands: Any) -> None:
-    _json(_command(commands, "doctor", doctor, "what this machine and installation can do"))
+def _doctor(words: Any) -> None:
+    _json(_command(words, "doctor", commands.doctor, "what this machine and installation can do"))
 
 
-def _command(commands: Any, name: str, run: Command, help_: str) -> argparse.ArgumentParser:
-    sub: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=help_)
+def _command(words: Any, name: str, run: Command, help_: str) -> argparse.ArgumentParser:
+    sub: argparse.ArgumentParser = words.add_parser(name, help=help_, description=help_)
     sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
     sub.set_defaults(command=run)
     return sub
@@ -192,90 +210,3 @@ def _device(sub: argparse.ArgumentParser, engine: bool = True) -> None:
 
 def _json(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="print one JSON object on stdout")
-
-
-def train(options: argparse.Namespace) -> Outcome:
-    """``fivebyfive train``: the training is shown on stderr."""
-    from . import api
-
-    run = api.train(
-        options.what,
-        device=options.device,
-        engine=options.engine,
-        run=options.run,
-        config=options.config,
-        tensorboard=options.tensorboard,
-        watch="quiet" if options.quiet else "auto",
-        **{name: getattr(options, name) for name in recipes.SETTINGS},
-    )
-    return Outcome(run.result)
-
-
-def test(options: argparse.Namespace) -> Outcome:
-    """``fivebyfive test``: the pictures go into the run folder."""
-    from . import examine
-
-    verdict = examine.test(
-        options.run, data=options.data, network=options.network, device=options.device
-    )
-    return Outcome(verdict.as_dict(), verdict)
-
-
-def layers(options: argparse.Namespace) -> Outcome:
-    """``fivebyfive layers``."""
-    from . import examine
-
-    found = examine.layers(
-        options.what,
-        input=options.input,
-        batch_size=options.batch_size,
-        optimizer=options.optimizer,
-        network=options.network,
-    )
-    return Outcome(found.as_dict(), found)
-
-
-def reproduce(options: argparse.Namespace) -> Outcome:
-    """``fivebyfive reproduce``: leaves with 1 when a figure lies outside its range."""
-    from .reproduction import reproduce as run
-
-    found = run(
-        options.recipes or ["lenet-d2l"],
-        options.seeds,
-        data=options.data,
-        device=options.device,
-        engine=options.engine,
-        run=options.run,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
-    )
-    return Outcome(found.as_dict(), found.table(), 0 if found.ok else 1)
-
-
-def data(options: argparse.Namespace) -> Outcome:
-    """``fivebyfive data``: without a name nothing is fetched."""
-    from . import datasets
-
-    if options.name is None:
-        listings = datasets.describe()
-        text = "\n".join(f"{each.name:14} {each.title}: {each.where}" for each in listings)
-        return Outcome({"datasets": [asdict(each) for each in listings]}, text)
-    report = datasets.obtain(options.name, options.data)
-    shape = "×".join(map(str, report.shape))
-    lines = [
-        f"{report.name}: {report.train:,} + {report.test:,} images of {shape}, verified",
-        f"  from     {report.source}",
-        f"  classes  {', '.join(report.classes)}",
-        *([f"  licence  {report.licence}"] if report.licence else []),
-        *(f"  {note}" for note in report.notes),
-    ]
-    return Outcome(asdict(report), "\n".join(lines))
-
-
-def doctor(_: argparse.Namespace) -> Outcome:
-    """``fivebyfive doctor``."""
-    from .doctor import examine
-
-    findings = examine()
-    width = max(map(len, findings))
-    lines = (f"{name:{width}}  {finding}" for name, finding in findings.items())
-    return Outcome(findings, "\n".join(lines))

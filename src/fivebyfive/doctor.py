@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from . import datasets, runs
+from . import datasets
 from .datasets.locate import cache
 from .engines import fastest
 from .kernels.library import report
+from .runs.conditions import environment
 from .training.devices import choose, title
 
 
 def examine() -> dict[str, str]:
     """Findings by name, each in words: versions, device, kernels of the CPU engine, data."""
-    environment = runs.environment()
+    versions = environment()
     device = choose("auto")
     kernels = report()
     findings = {
-        "fivebyfive": str(environment["fivebyfive"]),
-        "python": f"{environment['python']} on {environment['platform']}",
-        "torch": f"{environment['torch']}, {environment['threads']} threads",
+        "fivebyfive": str(versions["fivebyfive"]),
+        "python": f"{versions['python']} on {versions['platform']}",
+        "torch": f"{versions['torch']}, {versions['threads']} threads",
         "device": f"{device}: {title(device)}",
         "engine": fastest(device),
         "cpu kernels": f"{kernels.active or 'none'}: {kernels.reason}",

@@ -67,6 +67,31 @@ class RunError(FiveByFiveError):
     """A run folder that can't be made, written or read."""
 
 
+class OutOfMemoryError(FiveByFiveError):
+    """Not even one image at a time fits into the device's memory."""
+
+    status = 1
+
+
+class TeamError(FiveByFiveError):
+    """Processes that can't train together."""
+
+    def __init__(self, message: str, status: int = 2) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class RankGoneError(TeamError):
+    """Another of the processes that train together has ended, or doesn't answer."""
+
+    status = 1
+
+    def __init__(self, size: int) -> None:
+        gone = "process 1" if size == 2 else f"one of the processes 1 to {size - 1}"
+        message = f"{gone} has ended or doesn't answer, so the training can't go on."
+        super().__init__(message, self.status)
+
+
 class DivergedError(FiveByFiveError):
     """The loss became infinite or not a number: the training can't go on to anything useful."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from . import datasets, networks, runs
+from . import datasets, networks
 from .api import What, find_dataset, load_run, resolve
 from .datasets.pixels import Pixels
 from .datasets.splits import Dataset
@@ -23,6 +23,7 @@ from .networks import own
 from .randomness import kept
 from .recipes import Recipe
 from .runs import Run
+from .runs.folder import INFO
 from .training.devices import choose
 
 
@@ -90,7 +91,7 @@ def layers(
         FiveByFiveError: no such network, or it doesn't take such images.
     """
     shape = _shape(input) if isinstance(input, str) else input
-    if isinstance(what, Path) or (isinstance(what, str) and Path(what, runs.INFO).is_file()):
+    if isinstance(what, Path) or (isinstance(what, str) and Path(what, INFO).is_file()):
         what = load_run(what)
     if isinstance(what, Run):
         recipe, usual = what.recipe, what.input_shape

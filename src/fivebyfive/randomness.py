@@ -1,7 +1,9 @@
 """All randomness, as pure functions of the seed and of where in the training one stands.
 
-The order of an epoch depends on (seed, epoch) alone, a step's dropout on (seed, epoch, step) alone.
-So neither evaluation, nor a listener, nor where a run was cut can change a result.
+The order of an epoch depends on (seed, epoch) alone. An image's dropout depends on (seed, epoch,
+the image's index, which dropout it is), whatever else a network draws on (seed, epoch, step, which
+part of the batch). So neither evaluation, nor a listener, nor where a run was cut can change a
+result.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 
 # What a number is drawn for; the values are part of the results and never change.
-WEIGHTS, ORDER, STEP = 0, 1, 2
+WEIGHTS, ORDER, STEP, DROPOUT, TEST = 0, 1, 2, 3, 4
 
 CPU = torch.device("cpu")
 

@@ -18,6 +18,7 @@ from .errors import RecipeError, UnknownNameError, unknown
 Optimizer = Literal["sgd", "adam"]
 Initialisation = Literal["xavier", "default"]
 Loss = Literal["cross-entropy", "nll"]
+Precision = Literal["fp32", "bf16", "tf32", "auto"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Recipe:
     lr: float = 0.9
     init: Initialisation = "xavier"
     loss: Loss = "cross-entropy"
+    precision: Precision = "fp32"
     seed: int = 0
     limit: int | None = None
     source: str = ""
@@ -71,8 +73,9 @@ class Recipe:
     def but(self, **changes: Any) -> Recipe:
         """A copy with some fields changed; ``None`` leaves a field as it is.
 
-        The published figures stay only when nothing but the seed changed. Changing the optimizer
-        alone also takes that optimizer's usual learning rate, since the other's would not train.
+        The published figures stay only when nothing but the seed changed, or the precision: every
+        one has to reach them. Changing the optimizer alone also takes that optimizer's usual
+        learning rate, since the other's would not train.
 
         Raises:
             RecipeError: an unknown field, or a value that can't be.
@@ -83,7 +86,7 @@ class Recipe:
         if changes.get("optimizer") not in (None, self.optimizer) and changes.get("lr") is None:
             changes["lr"] = USUAL_LR.get(str(changes["optimizer"]))
         new = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
-        if new.keys() - {"seed", "name"}:
+        if new.keys() - {"seed", "precision", "name"}:
             # What was said of the recipe doesn't hold for another.
             new = {"published": {}, "plateau": "", **new}
         return dataclasses.replace(self, **new)
@@ -114,6 +117,7 @@ SETTINGS: dict[str, str] = {
     "lr": "learning rate",
     "init": "xavier (weights of convolutions and linear layers) or default (PyTorch's)",
     "loss": "cross-entropy, or nll for networks that end in log_softmax",
+    "precision": "fp32, bf16 (weights and loss stay fp32), tf32 (CUDA only), or auto: the fastest",
     "seed": "decides the weights at the start and the order of the images",
     "limit": "use only the first N training and the first N test images",
 }
@@ -126,7 +130,7 @@ def check(recipe: Recipe) -> None:
         RecipeError: naming the field, what came and what was expected.
     """
     hints = get_type_hints(Recipe)
-    for name in ("optimizer", "init", "loss"):
+    for name in ("optimizer", "init", "loss", "precision"):
         value, allowed = getattr(recipe, name), get_args(hints[name])
         if value not in allowed:
             raise RecipeError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")

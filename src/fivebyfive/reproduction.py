@@ -13,11 +13,12 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from . import api, recipes, runs
+from . import api, recipes
 from .engines.work import Epoch, Tally
 from .errors import DataError, RecipeError
 from .randomness import epoch_order
 from .recipes import Published, Recipe
+from .runs.folder import check_free
 from .training.session import Session
 from .watching.choice import Mode
 
@@ -142,7 +143,7 @@ def reproduce(
     folder = (
         Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-reproduce" if run is None else Path(run)
     )
-    runs.check_free(folder)
+    check_free(folder)
     total = 0.0
     for recipe in chosen.values():
         seconds, machine = _foresee(recipe, data, device, engine)

@@ -5,9 +5,11 @@ from fivebyfive.datasets import arrays
 from fivebyfive.datasets.folder import NAMES
 from fivebyfive.errors import DataError, DataNotFoundError
 
+from .made import encode
+
 
 @pytest.fixture
-def write(tmp_path, encode):
+def write(tmp_path):
     """Write four files that fit each other, with some of them replaced."""
 
     def write(**other):

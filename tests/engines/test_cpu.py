@@ -1,17 +1,23 @@
-"""The CPU engine computes what the eager engine computes."""
+"""The CPU engine computes what the eager engine computes, and as near to float64 as it."""
 
 import copy
+import functools
+import itertools
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from fivebyfive import networks, recipes
+from fivebyfive import datasets, networks, recipes
+from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.engines.cpu import Cpu
-from fivebyfive.engines.eager import Eager
+from fivebyfive.engines.dropout import DropoutByImage
+from fivebyfive.engines.eager import LOSSES, Eager
 from fivebyfive.engines.work import Epoch, Tally
 from fivebyfive.kernels.library import VARIABLE, report
+from fivebyfive.randomness import epoch_order
+from fivebyfive.training.weights import build_seeded
 
 CPU = torch.device("cpu")
 
@@ -103,3 +109,121 @@ def test_a_short_training_waits_for_no_compiler(tiny_folder, tmp_path):
     if not report().active:
         pytest.skip("the kernels aren't built here")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# --- 200 steps beside float64; docs/cpu-engine.md has what was measured ---------------------------
+
+NEAR = 1e-5  # of a step's loss
+
+
+def steps(recipe, data, count):
+    """The first steps, in the order that a training takes them."""
+    orders = (epoch_order(recipe.seed, number, len(data.train)) for number in itertools.count(1))
+    epochs = (Epoch(i, order, recipe.batch_size) for i, order in enumerate(orders, start=1))
+    every = ((epoch, step) for epoch in epochs for step in range(epoch.steps))
+    return itertools.islice(every, count)
+
+
+def start(recipe, data):
+    """The network that a training with this recipe starts from."""
+    build = functools.partial(networks.build, recipe.network)
+    return build_seeded(build, recipe.init, recipe.seed, data.train.images[:1])
+
+
+class Exact:
+    """A recipe's training written out in float64, on the same pixels and with the same dropout."""
+
+    def __init__(self, recipe, data):
+        self.recipe, self.data = recipe, data
+        self.network = start(recipe, data).double()
+        make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[recipe.optimizer]
+        self.optimizer = make(self.network.parameters(), lr=recipe.lr)
+        self.pixels = Pixels(recipe.resize, recipe.mean, recipe.std)
+
+    def step(self, epoch, step):
+        """Take a step; its loss."""
+        batch = epoch.batch(step)
+        with DropoutByImage(self.recipe.seed, epoch.number, batch):
+            scores = self.network(self.pixels(self.data.train.images[batch]).double())
+        loss = LOSSES[self.recipe.loss](scores, self.data.train.labels[batch])
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+    def state(self):
+        """The optimizer's, as an engine takes it."""
+        return {
+            f"{name}/{quantity}": value.float()
+            for name, parameter in self.network.named_parameters()
+            for quantity, value in self.optimizer.state[parameter].items()
+        }
+
+
+def apart(recipe, data, count=200, engines=(Cpu,)):
+    """How far each step's loss lies from float64's, relative to it: ``[engines, steps]``."""
+    exact = Exact(recipe, data)
+    made = [engine(start(recipe, data), recipe, data.train, data.test, CPU) for engine in engines]
+    found = []
+    for epoch, step in steps(recipe, data, count):
+        loss = exact.step(epoch, step)
+        tallies = [engine.train(epoch, step, step + 1, Tally())[0] for engine in made]
+        found.append([abs(tally.mean_loss - loss) / loss for tally in tallies])
+    return torch.tensor(found).T
+
+
+def slow(*values):
+    """Parameters for whoever asks for slow tests, and has minutes."""
+    return [pytest.param(*v, marks=[pytest.mark.slow, pytest.mark.timeout(3600)]) for v in values]
+
+
+@pytest.mark.parametrize("seed", [0, *slow((1,), (2,), (3,), (4,))])
+def test_lenet_has_the_losses_of_float64(seed):
+    found = apart(recipes.get("lenet-d2l").but(seed=seed), datasets.load("sample"))
+    assert (found < NEAR).all()
+
+
+@pytest.mark.parametrize(("seed", "count"), [(0, 40), *slow((0, 200), (1, 200), (2, 200))])
+def test_every_step_of_the_convnet_is_that_of_float64(seed, count):
+    """Taken from float64's own weights and moments each time, so that nothing can grow."""
+    recipe, data = recipes.get("convnet-mnist").but(seed=seed), datasets.load("sample")
+    exact = Exact(recipe, data)
+    engine = Cpu(start(recipe, data), recipe, data.train, data.test, CPU)
+    for epoch, step in steps(recipe, data, count):
+        before = [parameter.detach().clone() for parameter in exact.network.parameters()]
+        engine.network.load_state_dict(exact.network.state_dict())
+        engine.load_optimizer_state(exact.state())
+        loss = exact.step(epoch, step)
+        tally, _ = engine.train(epoch, step, step + 1, Tally())
+        assert abs(tally.mean_loss - loss) < NEAR * loss
+        parameters = (engine.network.parameters(), exact.network.parameters(), before)
+        for found, expected, old in zip(*parameters, strict=True):
+            # Mostly 1e-5; a gradient that takes the other way at a kink or tie makes it 1e-3.
+            assert (found - expected).norm() < 5e-3 * (expected - old).norm()
+
+
+def test_the_convnet_begins_with_the_losses_of_float64():
+    found = apart(recipes.get("convnet-mnist"), datasets.load("sample"), count=15)
+    assert (found < NEAR).all()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_convnet_leaves_float64_when_pytorch_does():
+    left = []
+    for seed in range(5):
+        recipe = recipes.get("convnet-mnist").but(seed=seed)
+        found = apart(recipe, datasets.load("sample"), count=80, engines=(Cpu, Eager))
+        assert (found[:, -1] > NEAR).all()
+        left.append((found > NEAR).int().argmax(1))
+    ours, pytorchs = torch.stack(left).median(0).values
+    assert 2 * ours >= pytorchs >= 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_alexnet_has_the_losses_of_float64():
+    """In smaller batches than the recipe's, for float64's sake; through two epochs."""
+    recipe = recipes.get("alexnet-d2l").but(batch_size=8)
+    found = apart(recipe, datasets.load("sample", limit=800))
+    assert (found < NEAR).all()

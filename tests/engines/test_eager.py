@@ -108,7 +108,7 @@ def test_where_an_epoch_is_cut_changes_nothing(name: str, tiny: Dataset) -> None
         assert all(torch.equal(a, b) for a, b in zip(weights, results[0][1], strict=True))
 
 
-def test_dropout_differs_between_steps_and_seeds(tiny: Dataset) -> None:
+def test_what_a_forward_draws_differs_between_steps_and_seeds(tiny: Dataset) -> None:
     class Spy(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -120,14 +120,17 @@ def test_dropout_differs_between_steps_and_seeds(tiny: Dataset) -> None:
             return self.weight.expand(len(x), 3)
 
     drawn = []
-    for seed in (0, 0, 1):
+    for seed, micro_batch in ((0, None), (0, None), (1, None), (0, 8)):
         spy = Spy()
-        engine = Eager(spy, recipe(seed=seed), tiny.train, tiny.test, CPU)
+        engine = Eager(spy, recipe(seed=seed), tiny.train, tiny.test, CPU, micro_batch)
         engine.train(epoch(tiny), 0, 4, Tally())
         drawn.append(spy.drawn)
     assert len(set(drawn[0])) == 4
     assert drawn[0] == drawn[1]
     assert not set(drawn[0]) & set(drawn[2])
+    # The parts of a batch draw other numbers, but the first.
+    assert len(set(drawn[3])) == 8
+    assert drawn[3][::2] == drawn[0]
 
 
 def test_the_programs_random_state_is_its_own(tiny: Dataset) -> None:

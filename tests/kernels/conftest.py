@@ -2,6 +2,7 @@
 
 import pytest
 
+from fivebyfive.kernels.fused_chain import Pass
 from fivebyfive.kernels.library import VARIABLE, usable
 
 try:
@@ -15,3 +16,12 @@ except OSError as error:
 def isa(request, monkeypatch):
     monkeypatch.setenv(VARIABLE, request.param)
     return request.param
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """One entry for every pass the kernels made."""
+    made = []
+    original = Pass.forward
+    monkeypatch.setattr(Pass, "forward", lambda *a: made.append(a[0]) or original(*a))
+    return made

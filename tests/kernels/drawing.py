@@ -1,4 +1,4 @@
-"""Blocks drawn by hypothesis, and how far results lie from a float64 reference."""
+"""Blocks drawn by hypothesis, the numbers in them, and what a network gives forward and back."""
 
 import copy
 
@@ -28,12 +28,26 @@ def blocks(draw):
     return nn.Sequential(*layers), shape, draw(st.integers(0, 2**31))
 
 
-def numbers(network, shape, seed):
-    """Fill the network and give it an input.
+def ordinary(network, shape, seed):
+    """Fill the network with normal numbers; give a normal input and gradient at the output.
 
-    All numbers are multiples of powers of two, so that the convolution's sums are exact: where
-    maxima tie they tie in float64, too, and nothing lies on different sides of a kink. The input is
-    positive, so that no gradient is the small difference of large sums.
+    Of both signs, as in a training, and as large as keeps the sums near 1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            normal = torch.randn(parameter.shape, generator=generator)
+            parameter.copy_(normal / parameter[0].numel() ** 0.5)
+    x = torch.randn(shape, generator=generator)
+    return x, torch.randn(network(x).shape, generator=generator)
+
+
+def unrounded(network, shape, seed):
+    """Fill the network with numbers that it sums without rounding; give such an input.
+
+    All are multiples of powers of two: where maxima tie they tie in float64, too, and nothing lies
+    on different sides of a kink. The input is positive, so that no gradient is the small difference
+    of large sums.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

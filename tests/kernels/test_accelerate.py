@@ -11,19 +11,10 @@ from torch import nn
 
 from fivebyfive import networks
 from fivebyfive.kernels.accelerate import accelerate, fuses_convolutions
-from fivebyfive.kernels.fused_chain import FusedChain, Pass
+from fivebyfive.kernels.fused_chain import FusedChain
 from fivebyfive.kernels.library import VARIABLE
 
 from .drawing import distance, gradients
-
-
-@pytest.fixture
-def passes(monkeypatch):
-    """One entry for every pass the kernels made."""
-    made = []
-    original = Pass.forward
-    monkeypatch.setattr(Pass, "forward", lambda *a: made.append(a[0]) or original(*a))
-    return made
 
 
 def block(*after, **options):

@@ -10,21 +10,35 @@ from torch import nn
 
 from fivebyfive.kernels.accelerate import accelerate
 from fivebyfive.kernels.blocks import Block, shapes
-from fivebyfive.kernels.fused_chain import Pass
 from fivebyfive.kernels.library import usable
 
-from .drawing import ACTIVATIONS, blocks, distance, gradients, numbers
+from .drawing import ACTIVATIONS, blocks, distance, gradients, ordinary, unrounded
+from .rounding import UNIT, measure
 
 # 200 shapes in all, spread over the instruction sets.
 EXAMPLES = -(-200 // len(usable()))
 SHARED = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
-def compare(network, shape, seed, monkeypatch):
-    passes = []
-    original = Pass.forward
-    monkeypatch.setattr(Pass, "forward", lambda *a: passes.append(1) or original(*a))
-    x = numbers(network, shape, seed)
+def compare(network, shape, seed, passes):
+    """With ordinary numbers: every error is one that rounding may make."""
+    passes.clear()
+    x, out_grad = ordinary(network, shape, seed)
+    yardstick = measure(network, x, out_grad)
+    assert yardstick.undecided.sum() <= 1 + yardstick.undecided.numel() / 100
+    found = gradients(accelerate(network), x, yardstick.out_grad, torch.float32)
+    assert passes, "the kernels were not used"
+    for a, b, size in zip(found, yardstick.exact, yardstick.magnitudes, strict=True):
+        assert a.shape == b.shape
+        assert ((a.double() - b).abs() <= UNIT * size).all()
+        # And, unless all of a tensor's sums cancel to less than a hundredth:
+        assert size.max() > 100 * b.abs().max() or distance(a, b) < 1e-5
+
+
+def compare_unrounded(network, shape, seed, passes):
+    """With numbers whose sums are exact: every tie and kink is met, and decided alike."""
+    passes.clear()
+    x = unrounded(network, shape, seed)
     out_grad = 0.5 + torch.rand(network(x).shape, generator=torch.Generator().manual_seed(seed))
     found = gradients(accelerate(network), x, out_grad, torch.float32)
     expected = gradients(network, x, out_grad, torch.float64)
@@ -38,32 +52,50 @@ def compare(network, shape, seed, monkeypatch):
 
 @settings(max_examples=EXAMPLES, **SHARED)
 @given(blocks())
-def test_blocks_compute_what_pytorch_computes(isa, monkeypatch, drawn):
-    compare(*drawn, monkeypatch)
+def test_blocks_compute_what_pytorch_computes(isa, passes, drawn):
+    compare(*drawn, passes)
+
+
+@settings(max_examples=EXAMPLES, **SHARED)
+@given(blocks())
+def test_blocks_decide_as_pytorch_does_at_ties_and_kinks(isa, passes, drawn):
+    compare_unrounded(*drawn, passes)
+
+
+WIDTHS = st.integers(1, 70)
+
+
+@settings(max_examples=20, **SHARED)
+@given(WIDTHS, WIDTHS, st.booleans(), st.sampled_from(ACTIVATIONS), WIDTHS, st.integers(0, 2**31))
+def test_a_linear_layer_computes_what_pytorch_computes(
+    isa, passes, inputs, outputs, bias, activation, n, seed
+):
+    layers = [nn.Linear(inputs, outputs, bias), *([activation()] if activation else [])]
+    compare(nn.Sequential(*layers), (n, inputs), seed, passes)
 
 
 @settings(max_examples=20, **SHARED)
 @given(
-    st.lists(st.integers(1, 70), min_size=2, max_size=4),
+    st.lists(WIDTHS, min_size=2, max_size=4),
     st.sampled_from(ACTIVATIONS),
-    st.integers(1, 70),
+    WIDTHS,
     st.integers(0, 2**31),
 )
-def test_linear_layers_compute_what_pytorch_computes(isa, monkeypatch, widths, activation, n, seed):
+def test_linear_layers_compute_what_pytorch_computes(isa, passes, widths, activation, n, seed):
     layers = []
     for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), *([activation()] if activation else [])]
-    compare(nn.Sequential(*layers), (n, widths[0]), seed, monkeypatch)
+    compare_unrounded(nn.Sequential(*layers), (n, widths[0]), seed, passes)
 
 
-def test_chains_of_blocks_and_layers_compute_what_pytorch_computes(isa, monkeypatch):
+def test_chains_of_blocks_and_layers_compute_what_pytorch_computes(isa, passes):
     network = nn.Sequential(
         nn.Conv2d(3, 7, 3, padding=1), nn.Tanh(), nn.AvgPool2d(3, 2),
         nn.Conv2d(7, 5, 2, padding=1), nn.Sigmoid(),
         nn.Conv2d(5, 4, 1), nn.AvgPool2d(2),
         nn.Flatten(), nn.Linear(4 * 3 * 4, 33), nn.Tanh(), nn.Linear(33, 3, bias=False),
     )  # fmt: skip
-    compare(network, (35, 3, 13, 15), 0, monkeypatch)
+    compare_unrounded(network, (35, 3, 13, 15), 0, passes)
 
 
 @pytest.mark.parametrize("layer", [nn.Sigmoid(), nn.Tanh(), nn.ReLU()])

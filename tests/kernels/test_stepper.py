@@ -37,9 +37,8 @@ def make(name, rate=0.5):
 
 
 @pytest.mark.parametrize("name", ["lenet", "convnet"])
-def test_two_hundred_steps_have_the_losses_of_float64(name):
-    # Where a sum lies within rounding of a ReLU's kink or two maxima tie but for rounding, float32
-    # and float64 may go different ways, in PyTorch as here; these seeds meet no such place.
+def test_steps_of_any_size_have_the_losses_of_float64(name):
+    # How the named recipes keep to float64 over 200 steps is tested with the engine.
     images, labels = learnable(640)
     network, optimizer = make(name)
     exact = copy.deepcopy(network).double()
@@ -47,8 +46,7 @@ def test_two_hundred_steps_have_the_losses_of_float64(name):
     reference = type(optimizer)(exact.parameters(), **settings)
     stepper = Stepper(find_whole(network, SHAPE), SHAPE, TABLE, optimizer)
     generator = torch.Generator().manual_seed(1)
-    for step in range(200):
-        size = 9 if step % 50 == 49 else 16
+    for size in (16, 9, 1, 17, 32, 33, 96, 100) * 4:
         order = torch.randperm(len(images), generator=generator)[:size]
         sums = Sums()
         stepper.train(images, labels, order, sums)
@@ -57,8 +55,7 @@ def test_two_hundred_steps_have_the_losses_of_float64(name):
         loss = F.cross_entropy(scores, labels[order])
         loss.backward()
         reference.step()
-        assert abs(sums.loss / size - loss.item()) < 1e-5 * loss.item(), step
-    assert name == "lenet" or loss < 2.0  # LeNet's plateau is longer than this
+        assert abs(sums.loss / size - loss.item()) < 1e-5 * loss.item(), size
 
 
 @pytest.mark.parametrize("name", ["lenet", "convnet"])

@@ -28,17 +28,17 @@ def really_kept(network: nn.Module, batch: torch.Tensor) -> int:
 def test_what_is_kept_is_what_a_real_run_keeps(name, batch_size):
     network = networks.build(name)
     step = measure(network, (1, 28, 28), batch_size)
-    assert step.kept_bytes == really_kept(network, torch.rand(batch_size, 1, 28, 28))
+    assert step.need.activations == really_kept(network, torch.rand(batch_size, 1, 28, 28))
 
 
 def test_batch_norm_at_one_image_is_spared():
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
     one, four = (measure(network, (1, 2, 2), size) for size in (1, 4))
     assert four.flops == 4 * one.flops
-    assert one.kept_bytes > 0
+    assert one.need.activations > 0
     assert network[2].training
 
 
 def test_a_network_with_nothing_to_train():
     step = measure(nn.Flatten(), (1, 2, 2), 2)
-    assert (step.flops, step.kept_bytes) == (0, 0)
+    assert (step.flops, step.need.activations) == (0, 0)

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import signal
+from itertools import chain
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.engines.work import Epoch, Tally, Times
+from fivebyfive.engines.work import Epoch, Notice, Tally, Times
 from fivebyfive.errors import DivergedError
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.broadcast import Broadcast
 from fivebyfive.training.events import EpochDone, Event, Finished, Noticed, Started, Stretch
 from fivebyfive.training.loop import Loop
+from fivebyfive.training.progress import Progress
+from fivebyfive.training.stopping import Interrupted, Stop
 
 CPU = torch.device("cpu")
 
@@ -29,9 +32,10 @@ class Fake:
         self.network: nn.Module = nn.Identity()
         self.loss, self.tested = loss, tested
         self.seen: list[list[int]] = []
+        self.told: list[Notice] = []
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
-        if first == 0:
+        if first == 0 or not self.seen:
             self.seen.append([])
         for step in range(first, stop):
             batch = epoch.batch(step).tolist()
@@ -43,6 +47,24 @@ class Fake:
 
     def evaluate(self) -> Tally:
         return Tally(self.tested * 20, 5, 20)
+
+    def news(self) -> list[Notice]:
+        told, self.told = self.told, []
+        return told
+
+
+class Shelf:
+    """Keeps every position it is given, and those that had to be safe at once."""
+
+    def __init__(self) -> None:
+        self.kept: list[Progress] = []
+        self.safe: list[Progress] = []
+
+    def keep(self, progress: Progress) -> None:
+        self.kept.append(progress)
+
+    def keep_now(self, progress: Progress, wait: bool = False) -> None:  # noqa: ARG002
+        self.safe.append(progress)
 
 
 class Ear:
@@ -58,9 +80,15 @@ class Ear:
 
 
 def run(
-    data: Dataset, engine: Fake, recipe: Recipe, after_epoch: Callable[[], None] = lambda: None
+    data: Dataset,
+    engine: Fake,
+    recipe: Recipe,
+    shelf: Shelf | None = None,
+    stop: Stop | None = None,
+    progress: Progress | None = None,
+    ear: Ear | None = None,
 ) -> list[Event]:
-    ear = Ear()
+    ear = Ear() if ear is None else ear
     started = Started(
         recipe=recipe,
         run=None,
@@ -77,7 +105,8 @@ def run(
         parameters=0,
     )
     with Broadcast([ear]) as broadcast:
-        Loop(engine, recipe, data, CPU, broadcast).run(started, after_epoch)
+        parts = (engine, recipe, data, CPU, broadcast, shelf or Shelf(), stop or Stop(), progress)
+        Loop(*parts).run(started)
     assert ear.closed == 1
     return ear.events
 
@@ -115,12 +144,14 @@ def make_data() -> Dataset:
 
 
 def test_the_events_of_a_run_in_their_order(tiny: Dataset) -> None:
-    saved: list[int] = []
-    events = run(tiny, Fake(), recipe(), lambda: saved.append(1))
+    shelf = Shelf()
+    events = run(tiny, Fake(), recipe(), shelf)
     kinds = [type(event).__name__ for event in events]
     assert kinds[0] == "Started"
     assert kinds[-1] == "Finished"
-    assert kinds.count("EpochDone") == len(saved) == 2
+    assert kinds.count("EpochDone") == len(shelf.safe) == 2
+    assert [(p.epoch, p.step) for p in shelf.safe] == [(2, 0), (3, 0)]
+    assert kinds.count("Stretch") == len(shelf.kept)
     last = of(Stretch, events)[-1]
     assert isinstance(last, Stretch)
     assert (last.epoch, last.step, last.steps, last.images, last.position) == (2, 9, 9, 60, 2.0)
@@ -140,7 +171,7 @@ def test_the_events_of_a_run_in_their_order(tiny: Dataset) -> None:
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_ends_where_the_loss_is_no_number(tiny: Dataset, loss: float) -> None:
-    with pytest.raises(DivergedError, match="in epoch 1, between steps 1 and 1"):
+    with pytest.raises(DivergedError, match="in epoch 1, at step 1"):
         run(tiny, Fake(loss), recipe())
     with pytest.raises(DivergedError, match="in the test after epoch 1"):
         run(tiny, Fake(tested=loss), recipe())
@@ -156,3 +187,79 @@ def test_a_run_at_chance_is_told(tiny: Dataset) -> None:
     (notice,) = of(Noticed, events)
     assert isinstance(notice, Noticed)
     assert notice.kind == "plateau"
+
+
+@given(cut=st.integers(0, 17), seed=st.integers(0, 5))
+@settings(deadline=None, max_examples=30)
+def test_wherever_it_is_cut_the_rest_is_the_same(cut: int, seed: int) -> None:
+    data, whole = make_data(), Shelf()
+    engine = Fake()
+    expected = run(data, engine, recipe(seed=seed), whole)
+    positions = [Progress(), *whole.kept, *whole.safe]
+    position = positions[cut % len(positions)]
+    again = Fake()
+    events = run(data, again, recipe(seed=seed), progress=position)
+    # What is trained after the cut is what was trained after that position before.
+    before = (position.epoch - 1) * 60 + position.tally.count
+    assert [*chain(*again.seen)] == [*chain(*engine.seen)][before:]
+    assert figures(events) == figures(expected)[len(figures(expected)) - len(figures(events)) :]
+
+
+def figures(events: list[Event]) -> list[tuple[object, ...]]:
+    """What is the same in each run of a training: the clock's figures are not."""
+    marked = [e for e in events if not isinstance(e, Stretch) or e.mark]
+    return [
+        (type(e), e.epoch, e.train_loss, getattr(e, "step", None))
+        for e in marked
+        if isinstance(e, Stretch | EpochDone)
+    ]
+
+
+def test_a_wish_to_stop_is_granted_between_stretches(tiny: Dataset) -> None:
+    stop, shelf = Stop(), Shelf()
+
+    class Asking(Fake):
+        def train(self, epoch: Epoch, first: int, stop_: int, tally: Tally) -> tuple[Tally, Times]:
+            stop.requested = signal.SIGTERM
+            return super().train(epoch, first, stop_, tally)
+
+    with pytest.raises(Interrupted, match="stopped at epoch 1, after step 1") as caught:
+        run(tiny, Asking(), recipe(), shelf, stop)
+    assert caught.value.signal is signal.SIGTERM
+    assert [(p.epoch, p.step, p.tally.count) for p in shelf.safe] == [(1, 1, 7)]
+
+
+def test_a_test_is_broken_off_and_done_again(tiny: Dataset) -> None:
+    shelf, engine = Shelf(), Fake()
+
+    class Breaking(Fake):
+        def evaluate(self) -> Tally:
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("not reached")
+
+    with Stop() as stop, pytest.raises(Interrupted, match="stopped at epoch 1, after step 9"):
+        run(tiny, Breaking(), recipe(), shelf, stop)
+    (position,) = shelf.safe
+    assert (position.epoch, position.step, position.done) == (1, 9, None)
+    events = run(tiny, engine, recipe(), progress=position)
+    assert [e.epoch for e in events if isinstance(e, EpochDone)] == [1, 2]
+    assert len(engine.seen) == 1  # the second epoch alone
+
+
+def test_a_training_that_was_over_only_ends(tiny: Dataset) -> None:
+    shelf = Shelf()
+    run(tiny, Fake(), recipe(), shelf)
+    engine = Fake()
+    events = run(tiny, engine, recipe(), progress=shelf.safe[-1])
+    assert [type(event).__name__ for event in events] == ["Started", "Finished"]
+    assert not engine.seen
+    assert isinstance(events[-1], Finished)
+    assert events[-1].result.test_acc == 0.25
+
+
+def test_what_an_engine_has_to_tell_is_told_once(tiny: Dataset) -> None:
+    engine = Fake()
+    engine.told = [Notice("out-of-memory", "smaller from here on")]
+    events = run(tiny, engine, recipe())
+    (notice,) = of(Noticed, events)
+    assert notice == Noticed("out-of-memory", 1, "smaller from here on")

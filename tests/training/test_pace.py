@@ -7,8 +7,8 @@ from fivebyfive.training.pace import STRETCH_SECONDS, Meter, StretchLength
 def test_a_meter_sums_up() -> None:
     meter = Meter()
     assert meter.speed().images_per_s == 0
-    meter.add(100, 2.0, Times(data=0.5, compute=1.0))
-    meter.add(100, 2.0, Times(data=0.5, compute=1.0))
+    for _ in range(2):
+        meter = meter.plus(100, 2.0, Times(data=0.5, compute=1.0))
     speed = meter.speed()
     assert (speed.images_per_s, speed.images_per_s_compute, speed.data_share) == (50, 100, 0.25)
 

@@ -9,7 +9,18 @@ from torch import nn
 from fivebyfive import recipes
 from fivebyfive.errors import DataError, DeviceError, NetworkError, ShapeError, UnknownNameError
 from fivebyfive.recipes import Recipe
+from fivebyfive.training.progress import Progress
 from fivebyfive.training.session import prepare
+
+
+class Unkept:
+    """Keeps nothing."""
+
+    def keep(self, progress: Progress) -> None:
+        pass
+
+    def keep_now(self, progress: Progress, wait: bool = False) -> None:
+        pass
 
 
 def recipe(**changes: object) -> Recipe:
@@ -30,7 +41,7 @@ def test_the_same_recipe_trains_the_same_network(tiny_folder: Path) -> None:
     weights = []
     for _ in range(2):
         session = prepare(recipe(seed=4), folder=tiny_folder, device="cpu")
-        session.run([], None, lambda: None)
+        session.run(session.started(None), [], Unkept())
         weights.append([p.detach().clone() for p in session.network.parameters()])
         torch.rand(3)
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
@@ -42,7 +53,7 @@ def test_a_network_of_the_callers_is_trained_in_place(tiny_folder: Path) -> None
     r = recipe(network="mine", init="default")
     session = prepare(r, network=network, folder=tiny_folder, device="cpu")
     assert torch.equal(network[1].weight, before)
-    session.run([], None, lambda: None)
+    session.run(session.started(None), [], Unkept())
     assert session.network is network
     assert not torch.equal(network[1].weight, before)
 

@@ -1,13 +1,15 @@
 import dataclasses
+import hashlib
 import json
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fivebyfive.errors import RunError
-from fivebyfive.watching.metrics import MetricsLog, read, row
+from fivebyfive.watching.metrics import MetricsLog, read, rewind, row
 
 
 def strict(text):
@@ -81,3 +83,51 @@ def test_a_damaged_line_is_named(tmp_path, damaged):
 def test_a_missing_file_is_an_error_that_names_it(tmp_path):
     with pytest.raises(RunError, match=r"metrics\.jsonl"):
         read(tmp_path / "metrics.jsonl")
+
+
+def test_the_log_counts_what_it_wrote_and_goes_back_to_it(training, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    assert log.written() == (0, hashlib.sha256().hexdigest())
+    log.on(training.epoch_done(1))
+    at = log.written()
+    assert at == (path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest())
+    log.on(training.epoch_done(2))
+    log.sync()
+    log.close()
+    assert rewind(path, *at)
+    again = MetricsLog(path)
+    assert again.written() == at
+    again.close()
+    assert len(read(path)) == 1
+    assert not rewind(path, at[0] + 1, at[1])
+    assert len(read(path)) == 1
+    path.write_bytes(path.read_bytes()[:-3])
+    assert not rewind(path, *at)
+    assert path.read_bytes() == b""
+    assert rewind(tmp_path / "none", 0, hashlib.sha256().hexdigest())
+
+
+def test_a_row_that_cant_be_written_is_remembered_and_ends_the_log(training, tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.close()
+    log._file = Path("/dev/full").open("ab", buffering=0)  # noqa: SIM115
+    log.on(training.epoch_done(1))
+    assert log.failure is not None
+    log.on(training.epoch_done(2))
+    with pytest.raises(OSError, match="No space left"):
+        log.sync()
+    log.close()
+
+
+def test_a_log_that_cant_be_opened_or_is_no_log(tmp_path):
+    with pytest.raises(RunError, match="can't write"):
+        MetricsLog(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(RunError, match="expected at most"):
+        read(path)
+    path.write_bytes(b"[" * 100_000 + b"\n")
+    with pytest.raises(RunError, match="line 1"):
+        read(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,23 +10,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, DataNotFoundError
-from . import idx
+from . import idx, unpacked
+from .catalog import Entry
 from .folder import NAMES, find, missing
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file that was checked: its ``size`` as it is stored, and the SHA-256 of its content."""
+
+    path: Path
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """The four files' contents: images ``uint8 [N, C, H, W]``, labels ``uint8 [N]``.
-
-    ``digests`` holds the SHA-256 of each file's content by its usual name.
-    """
+    """The four files' contents: images ``uint8 [N, C, H, W]``, labels ``uint8 [N]``."""
 
     folder: Path
     train_images: NDArray[np.uint8]
     train_labels: NDArray[np.uint8]
     test_images: NDArray[np.uint8]
     test_labels: NDArray[np.uint8]
-    digests: Mapping[str, str]
+    files: tuple[Checked, ...]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -39,9 +48,17 @@ class Arrays:
         """How many classes the training labels tell of: the greatest label plus one."""
         return int(self.train_labels.max()) + 1
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """The SHA-256 of each file's content by the file's usual name."""
+        return {name: file.sha256 for name, file in zip(NAMES, self.files, strict=True)}
 
-def read(folder: Path) -> Arrays:
+
+def read(folder: Path, entry: Entry | None = None, *, fresh: bool = False) -> Arrays:
     """Read the four files of ``folder`` and check that they fit each other.
+
+    ``entry`` is the dataset they have to be, if that is known: nothing larger is read then. With
+    ``fresh`` they are read themselves even where an unpacked copy is kept.
 
     Raises:
         DataNotFoundError: one of the four is missing.
@@ -52,15 +69,14 @@ def read(folder: Path) -> Arrays:
     if gone:
         raise DataNotFoundError(f"{folder}: no {' and no '.join(gone)} (with or without .gz).")
     paths = [found for name in NAMES if (found := find(folder, name))]
-    contents = [idx.read(path, idx.kind_of(path)) for path in paths]
+    greatest = [file.size for file in entry.files] if entry else [idx.GREATEST] * len(paths)
+    # From the headers, so that files which don't fit are refused before they take any memory.
+    _check_shapes(
+        paths, [idx.shape(p, idx.kind_of(p), g) for p, g in zip(paths, greatest, strict=True)]
+    )
+    contents = unpacked.read(paths, greatest, fresh=fresh)
+    _check_shapes(paths, [content.values.shape for content in contents])
     train_images, train_labels, test_images, test_labels = (c.values for c in contents)
-    _same_count(train_images, train_labels, paths[0], paths[1])
-    _same_count(test_images, test_labels, paths[2], paths[3])
-    if train_images.shape[1:] != test_images.shape[1:]:
-        raise DataError(
-            f"{paths[2]}: images of {_by(test_images)}; expected {_by(train_images)}, "
-            f"as in {paths[0].name}."
-        )
     if test_labels.max() > train_labels.max():
         raise DataError(
             f"{paths[3]}: labels out of range: up to {test_labels.max()}, but those of "
@@ -72,16 +88,28 @@ def read(folder: Path) -> Arrays:
         train_labels=train_labels,
         test_images=_with_channels(test_images),
         test_labels=test_labels,
-        digests={name: c.sha256 for name, c in zip(NAMES, contents, strict=True)},
+        files=tuple(
+            Checked(path, content.stored, content.sha256)
+            for path, content in zip(paths, contents, strict=True)
+        ),
     )
 
 
-def _same_count(
-    images: NDArray[np.uint8], labels: NDArray[np.uint8], image_file: Path, label_file: Path
-) -> None:
-    if len(images) != len(labels):
+def _check_shapes(paths: Sequence[Path], shapes: Sequence[Shape]) -> None:
+    train_images, train_labels, test_images, test_labels = shapes
+    _same_count(train_images, train_labels, paths[0], paths[1])
+    _same_count(test_images, test_labels, paths[2], paths[3])
+    if train_images[1:] != test_images[1:]:
         raise DataError(
-            f"{label_file}: {len(labels):,} labels; expected {len(images):,}, as many as there "
+            f"{paths[2]}: images of {_by(test_images)}; expected {_by(train_images)}, "
+            f"as in {paths[0].name}."
+        )
+
+
+def _same_count(images: Shape, labels: Shape, image_file: Path, label_file: Path) -> None:
+    if images[0] != labels[0]:
+        raise DataError(
+            f"{label_file}: {labels[0]:,} labels; expected {images[0]:,}, as many as there "
             f"are images in {image_file.name}."
         )
 
@@ -90,5 +118,5 @@ def _with_channels(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images[:, np.newaxis] if images.ndim == 3 else images
 
 
-def _by(images: NDArray[np.uint8]) -> str:
-    return "×".join(map(str, images.shape[1:]))
+def _by(images: Shape) -> str:
+    return "×".join(map(str, images[1:]))

@@ -16,11 +16,13 @@ from ..errors import UnknownNameError
 class File:
     """One IDX file of a dataset.
 
-    ``sha256`` is of the content, decompressed, so that a recompressed copy is as good as the
-    original; ``md5`` is of the ``.gz`` archive as the mirrors have it, or None if there are none.
+    ``size`` in bytes and ``sha256`` are of the content, decompressed, so that a recompressed copy
+    is as good as the original; ``md5`` is of the ``.gz`` archive as the mirrors have it, or None if
+    there are none.
     """
 
     name: str
+    size: int
     sha256: str
     md5: str | None = None
 
@@ -66,21 +68,25 @@ FASHION_MNIST = Entry(
     files=(
         File(
             "train-images-idx3-ubyte",
+            47_040_016,
             "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
             "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
         ),
         File(
             "train-labels-idx1-ubyte",
+            60_008,
             "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
             "25c81989df183df01b3e8a0aad5dffbe",
         ),
         File(
             "t10k-images-idx3-ubyte",
+            7_840_016,
             "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
             "bef4ecab320f06d8554ea6380940ec79",
         ),
         File(
             "t10k-labels-idx1-ubyte",
+            10_008,
             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
             "bb300cfdad3c16e7a12a480ee83cd310",
         ),
@@ -103,21 +109,25 @@ MNIST = Entry(
     files=(
         File(
             "train-images-idx3-ubyte",
+            47_040_016,
             "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
             "f68b3c2dcbeaaa9fbdd348bbdeb94873",
         ),
         File(
             "train-labels-idx1-ubyte",
+            60_008,
             "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
             "d53e105ee54ea40749a09fcbcd1e9432",
         ),
         File(
             "t10k-images-idx3-ubyte",
+            7_840_016,
             "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
             "9fb629c4189551a2d022fa330f9573f3",
         ),
         File(
             "t10k-labels-idx1-ubyte",
+            10_008,
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
             "ec29112dd5afa0611ce80d1b7f02629c",
         ),
@@ -138,18 +148,22 @@ SAMPLE = Entry(
     files=(
         File(
             "train-images-idx3-ubyte",
+            4_704_016,
             "cf313073c7eb485392848071d5c433571d7166043e971e3345b095cc30518084",
         ),
         File(
             "train-labels-idx1-ubyte",
+            6_008,
             "097b93fbcf9bd5bc648b1a457ddc55c9e4ab49afb33f9ecae8ce068399a75e3a",
         ),
         File(
             "t10k-images-idx3-ubyte",
+            784_016,
             "7cee33c3c6414b1b86c25e665a6c4f41584269de3b7cc9768b1d351922845eef",
         ),
         File(
             "t10k-labels-idx1-ubyte",
+            1_008,
             "3128d790775889812b73c4f13923559c8b9e281d112c6ea7862acf60a206a909",
         ),
     ),

@@ -34,7 +34,8 @@ DEADLINE = 900.0
 TIMEOUT = (6.0, 20.0)
 #: Seconds to wait for the first answer of a mirror, however many addresses its name has.
 PATIENCE = 15.0
-_LARGEST = 256 << 20  # bytes; the archives of the catalog are below 30 MB
+#: Bytes by which an archive may at most be larger than its content.
+_PACKAGING = 1 << 16
 _CHUNK = 1 << 16
 
 
@@ -52,8 +53,10 @@ def mirrors(entry: Entry) -> list[str]:
     return [f"{own.rstrip('/')}/{entry.name}", *entry.mirrors] if own else list(entry.mirrors)
 
 
-def fetch(entry: Entry, folder: Path, deadline: float = DEADLINE) -> None:
+def fetch(entry: Entry, folder: Path, deadline: float = DEADLINE) -> list[Path]:
     """See to it that ``folder`` holds the four files of ``entry``; what is right there is kept.
+
+    Returns the files that were downloaded.
 
     ``deadline`` is in seconds, for all together. A slow mirror is left when it has used up its
     fair share of the time that remains, so that each of the others still has a chance.
@@ -63,39 +66,48 @@ def fetch(entry: Entry, folder: Path, deadline: float = DEADLINE) -> None:
     """
     end = time.monotonic() + deadline
     sources = mirrors(entry)
+    fetched = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file in entry.files:
-            if not _is_right(folder, file):
-                good = _fetch_file(file, folder, sources, end)
-                # What worked for one file is tried first for the next.
-                sources.sort(key=lambda source: source != good)
+            if _is_right(folder, file):
+                continue
+            content, good = _download_file(file, sources, end)
+            path = folder / f"{file.name}.gz"
+            files.write_bytes(path, content)
+            fetched.append(path)
+            # What worked for one file is tried first for the next.
+            sources.sort(key=lambda source: source != good)
     except OSError as error:
-        raise FetchError([f"{folder} can't be written: {error.strerror or error}"]) from error
+        need = sum(file.size for file in entry.files)
+        reason = f"{folder} can't be written: {error.strerror or error}"
+        raise FetchError([f"{reason} (up to {need:,} bytes are needed)"]) from error
+    return fetched
 
 
 def _is_right(folder: Path, file: File) -> bool:
     path = find(folder, file.name)
+    if path is None:
+        return False
     try:
-        return path is not None and idx.read(path, idx.kind_of(path)).sha256 == file.sha256
+        return idx.read(path, idx.kind_of(path), file.size).sha256 == file.sha256
     except DataError:
         return False
 
 
-def _fetch_file(file: File, folder: Path, sources: list[str], end: float) -> str:
-    """Fetch one file from the first mirror that gives it; return which one did."""
+def _download_file(file: File, sources: list[str], end: float) -> tuple[bytes, str]:
+    """One archive, proven, from the first mirror that gives it; and which one that was."""
     failures = []
     for tried, source in enumerate(sources):
         url = f"{source}/{file.name}.gz"
         share = (end - time.monotonic()) / (len(sources) - tried)
         try:
-            content = download(url, share)
+            content = download(url, share, file.size + _PACKAGING)
             _prove(content, file)
         except DataError as error:
             failures.append(f"{url}: {error}")
             continue
-        files.write_bytes(folder / f"{file.name}.gz", content)
-        return source
+        return content, source
     raise FetchError(failures)
 
 
@@ -112,13 +124,13 @@ def _prove(content: bytes, file: File) -> None:
             f"wrong archive{page}: {len(content):,} bytes with MD5 {found}, expected {file.md5}"
         )
     path = Path(f"{file.name}.gz")
-    found = idx.parse(io.BytesIO(content), len(content), idx.kind_of(path), path).sha256
+    found = idx.parse(io.BytesIO(content), len(content), idx.kind_of(path), path, file.size).sha256
     if found != file.sha256:
         raise DataError(f"wrong content: SHA-256 {found}, expected {file.sha256}")
 
 
-def download(url: str, seconds: float) -> bytes:
-    """The bytes at an http or https address, within ``seconds``.
+def download(url: str, seconds: float, most: int) -> bytes:
+    """The bytes at an http or https address, ``most`` of them at most, within ``seconds``.
 
     Raises:
         DataError: they couldn't be had, whatever the reason; in time, in any case.
@@ -129,7 +141,7 @@ def download(url: str, seconds: float) -> bytes:
         raise DataError("not tried: the time for downloading had run out")
     # requests' timeouts run anew with each byte that comes, so a mirror that trickles could hold us
     # for ever. Hence a thread that can be left to itself when the time is up.
-    attempt = _Attempt(url)
+    attempt = _Attempt(url, most)
     attempt.start()
     end = time.monotonic() + seconds
     if attempt.answered.wait(min(seconds, PATIENCE)):
@@ -140,10 +152,10 @@ def download(url: str, seconds: float) -> bytes:
 class _Attempt(threading.Thread):
     """One download; a daemon, so that one that hangs doesn't keep the program from ending."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, most: int) -> None:
         super().__init__(daemon=True, name=f"download {url}")
         self.url = url
-        self.buffer = _Buffer()
+        self.buffer = _Buffer(most)
         self.answered = threading.Event()
         self.responses: list[Response] = []
         self.failure: Exception | None = None
@@ -191,13 +203,16 @@ class _Attempt(threading.Thread):
 class _Buffer(io.BytesIO):
     """Takes a download up to a bound, and no more once nobody waits for it."""
 
-    abandoned = False
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+        self.abandoned = False
 
     def write(self, chunk: Any, /) -> int:
         if self.abandoned:
             raise DataError("nobody waits for it any more")
-        if self.tell() + len(chunk) > _LARGEST:
-            raise DataError(f"more than {_LARGEST:,} bytes came")
+        if self.tell() + len(chunk) > self.most:
+            raise DataError(f"more than {self.most:,} bytes came")
         return super().write(chunk)
 
 

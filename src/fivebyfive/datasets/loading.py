@@ -12,6 +12,7 @@ from ..errors import DataNotFoundError
 from . import catalog, locate
 
 if TYPE_CHECKING:
+    from .arrays import Checked
     from .locate import Place
     from .search import Found
     from .splits import Dataset
@@ -37,7 +38,11 @@ class Listing:
 
 @dataclass(frozen=True)
 class Report:
-    """A dataset that was found, or fetched, and verified; ``shape`` is ``(C, H, W)``."""
+    """A dataset that was found, or fetched, and verified; ``shape`` is ``(C, H, W)``.
+
+    ``checked`` holds each file that was proven right; ``notes`` tells of what was passed over or
+    repaired.
+    """
 
     name: str
     source: str
@@ -48,6 +53,7 @@ class Report:
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     digests: Mapping[str, str]
+    checked: tuple[Checked, ...]
     notes: tuple[str, ...]
 
 
@@ -88,13 +94,18 @@ def load(
 
 
 def obtain(
-    name: str = DEFAULT, folder: str | Path | None = None, *, download: bool = True
+    name: str = DEFAULT,
+    folder: str | Path | None = None,
+    *,
+    download: bool = True,
+    verify: bool = False,
 ) -> Report:
     """Locate a dataset, fetch it if need be, verify it, and say what it is; PyTorch isn't needed.
 
-    Arguments and errors are those of :func:`load`.
+    With ``verify`` every copy of it on this machine is read in full, and what is wrong in the cache
+    is downloaded again. The other arguments, and the errors, are those of :func:`load`.
     """
-    found = _find(name, folder, download)
+    found = _find(name, folder, download, verify)
     arrays = found.arrays
     return Report(
         name=found.name,
@@ -106,6 +117,7 @@ def obtain(
         shape=arrays.shape,
         classes=found.classes,
         digests=arrays.digests,
+        checked=found.checked,
         notes=found.notes,
     )
 
@@ -130,15 +142,16 @@ def _listing(entry: catalog.Entry) -> Listing:
     return Listing(entry.name, entry.title, entry.licence, folder, places)
 
 
-def _find(name: str, folder: str | Path | None, download: bool) -> Found:
+def _find(name: str, folder: str | Path | None, download: bool, verify: bool = False) -> Found:
     from . import search  # here, as it brings NumPy
 
     if folder is not None:
-        return search.in_folder(Path(folder), catalog.CATALOG.get(name))
+        return search.in_folder(Path(folder), catalog.CATALOG.get(name), verify=verify)
     if name not in catalog.CATALOG and _is_path(name):
-        return search.in_folder(Path(name))
+        return search.in_folder(Path(name), verify=verify)
     offline = bool(os.environ.get("FIVEBYFIVE_OFFLINE"))
-    return search.named(catalog.get(name), download=download and not offline)
+    wanted = catalog.get(name)
+    return search.named(wanted, download=download and not offline, verify=verify)
 
 
 def _is_path(name: str) -> bool:

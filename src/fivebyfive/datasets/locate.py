@@ -31,6 +31,10 @@ _WORDS: dict[Kind, str] = {
     "installed": "installed",
 }
 
+#: Seconds after which a temporary file in the cache is a dead process's: downloads are written in
+#: one go once they have come.
+IDLE = 3600.0
+
 
 @dataclass(frozen=True)
 class Place:

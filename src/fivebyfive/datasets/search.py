@@ -3,7 +3,7 @@
 Which files are trusted: those of a named dataset only with the digests of the catalog. A wrong file
 in a folder of the user's is an error, since the user would want to know; a wrong file in the cache
 or in a system folder is passed over with a note, and one in the cache is replaced by the next
-download.
+download, or at once where the user asks for everything to be verified.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import files
 from ..errors import DataError, DataNotFoundError
 from . import fetch, locate
-from .arrays import Arrays, read
+from .arrays import Arrays, Checked, read
 from .catalog import CATALOG, Entry
 from .folder import NAMES, find
 from .locate import Place
@@ -24,7 +25,8 @@ from .locate import Place
 class Found:
     """A dataset's contents with its provenance; ``entry`` is None for a user's own data.
 
-    ``notes`` tells of copies that were passed over because they are damaged.
+    ``notes`` tells of copies that were passed over because they are damaged, and of repairs;
+    ``checked`` holds the files whose digests were checked and found right.
     """
 
     name: str
@@ -33,16 +35,18 @@ class Found:
     source: str
     entry: Entry | None
     notes: tuple[str, ...] = ()
+    checked: tuple[Checked, ...] = ()
 
 
 class OtherDataError(DataError):
     """Four files that fit each other but are not those of the dataset looked for."""
 
 
-def in_folder(folder: Path, entry: Entry | None = None) -> Found:
+def in_folder(folder: Path, entry: Entry | None = None, *, verify: bool = False) -> Found:
     """The dataset in a folder that the user gave, be it one of the catalog or the user's own.
 
-    ``entry`` adds the sub-folders it may lie in. What the files are is told by their content.
+    ``entry`` adds the sub-folders it may lie in. What the files are is told by their content. With
+    ``verify`` each file is read in full, even where an unpacked copy is kept of it.
 
     Raises:
         DataNotFoundError: the folder doesn't hold the four files.
@@ -56,32 +60,59 @@ def in_folder(folder: Path, entry: Entry | None = None) -> Found:
             f"no dataset in {folder}: {place.note}. Expected {', '.join(NAMES)}, "
             "each with or without .gz."
         )
-    arrays = read(place.folder)
+    arrays = read(place.folder, fresh=verify)
     if entry is None or place.direct:
         entry = next((known for known in CATALOG.values() if _has_images_of(arrays, known)), None)
     if entry is not None:
         prove(arrays, entry)
-        return Found(entry.name, entry.classes, arrays, str(place.folder), entry)
+        return _found(entry, arrays, str(place.folder))
     labels = tuple(str(label) for label in range(arrays.classes))
-    return Found(_own_name(place.folder), labels, arrays, str(place.folder), None)
+    return Found(
+        _own_name(place.folder), labels, arrays, str(place.folder), None, checked=arrays.files
+    )
 
 
-def named(entry: Entry, *, download: bool = True) -> Found:
+def named(entry: Entry, *, download: bool = True, verify: bool = False) -> Found:
     """The dataset ``entry`` from wherever it lies, or else from its mirrors.
+
+    With ``verify`` every copy on this machine is checked, not only the first, and each file in full
+    whatever is noted of it; the copy in the cache, if there is one, is repaired.
 
     Raises:
         DataNotFoundError: it is nowhere; the message names every place, every mirror's failure and
             the ways out.
         DataError: a folder of the user's own holds a damaged copy of it.
     """
+    files.sweep(locate.cache() / entry.name, locate.IDLE)
+    copies, looked, damaged = _copies(entry, verify)
+    if copies:
+        repairs = _repairs(entry) if verify and download else []
+        checked = tuple(file for copy in copies for file in copy.checked)
+        return dataclasses.replace(copies[0], notes=(*damaged, *repairs), checked=checked)
+    failures = ["not tried, as asked"]
+    if not entry.mirrors:
+        failures = ["there is no place to download it from"]
+    elif download:
+        try:
+            return _fetched(entry, verify)
+        except fetch.FetchError as error:
+            failures = error.failures
+    raise DataNotFoundError(_nowhere(entry, looked, failures))
+
+
+def _copies(entry: Entry, verify: bool) -> tuple[list[Found], list[Place], list[str]]:
+    """The right copies on this machine, or the first; the other places; what is damaged."""
+    copies: list[Found] = []
     looked: list[Place] = []
     damaged: list[str] = []
     for place in locate.places(entry):
         if place.folder is None:
             looked.append(place)
             continue
+        # A folder of the user's may hold another dataset, of any size.
+        expected = None if place.kind == "environment" else entry
         try:
-            arrays = read(place.folder)
+            arrays = read(place.folder, expected, fresh=verify)
             prove(arrays, entry)
         except DataError as error:
             if place.kind != "environment":
@@ -90,16 +121,10 @@ def named(entry: Entry, *, download: bool = True) -> Found:
                 raise
             looked.append(dataclasses.replace(place, note=str(error)))
         else:
-            return Found(entry.name, entry.classes, arrays, _words(place), entry, tuple(damaged))
-    failures = ["not tried, as asked"]
-    if not entry.mirrors:
-        failures = ["there is no place to download it from"]
-    elif download:
-        try:
-            return _fetched(entry)
-        except fetch.FetchError as error:
-            failures = error.failures
-    raise DataNotFoundError(_nowhere(entry, looked, failures))
+            copies.append(_found(entry, arrays, _words(place)))
+            if not verify:
+                break
+    return copies, looked, damaged
 
 
 def prove(arrays: Arrays, entry: Entry) -> None:
@@ -126,12 +151,32 @@ def _has_images_of(arrays: Arrays, entry: Entry) -> bool:
     return any(arrays.digests[file.name] == file.sha256 for file in images)
 
 
-def _fetched(entry: Entry) -> Found:
+def _found(entry: Entry, arrays: Arrays, source: str) -> Found:
+    return Found(entry.name, entry.classes, arrays, source, entry, checked=arrays.files)
+
+
+def _fetched(entry: Entry, verify: bool) -> Found:
     target = locate.cache() / entry.name
-    fetch.fetch(entry, target)
-    arrays = read(target)
+    fetched = fetch.fetch(entry, target)
+    arrays = read(target, entry)
     prove(arrays, entry)
-    return Found(entry.name, entry.classes, arrays, f"downloaded to {target}", entry)
+    notes = tuple(map(_repaired, fetched)) if verify else ()
+    return dataclasses.replace(_found(entry, arrays, f"downloaded to {target}"), notes=notes)
+
+
+def _repairs(entry: Entry) -> list[str]:
+    """Fetch what is missing or wrong of the copy in the cache, if there is one; in words."""
+    target = locate.cache() / entry.name
+    if not any(find(target, name) for name in NAMES):
+        return []
+    try:
+        return [_repaired(path) for path in fetch.fetch(entry, target)]
+    except fetch.FetchError as error:
+        return [f"The copy in the cache couldn't be repaired. {error}"]
+
+
+def _repaired(path: Path) -> str:
+    return f"Downloaded, as it was missing or damaged: {path}"
 
 
 def _own_name(folder: Path) -> str:

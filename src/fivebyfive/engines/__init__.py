@@ -5,27 +5,36 @@ To add an engine, write its file beside this one and its line in :data:`ENGINES`
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
 from ..datasets.splits import Split
-from ..errors import DeviceError, UnknownNameError
+from ..errors import DeviceError, OutOfMemoryError, UnknownNameError
 from ..kernels.library import report
-from ..recipes import Recipe
+from ..recipes import Precision, Recipe
+from .auto_precision import fastest_precision
 from .cpu import Cpu
 from .eager import Eager
-from .work import Engine
+from .out_of_memory import explain, is_out_of_memory
+from .shared import Shared
+from .team import ALONE, Team
+from .work import Engine, Notice
 
-Make = Callable[[nn.Module, Recipe, Split, Split, torch.device], Engine]
+ENGINES: Mapping[str, type[Eager]] = {"cpu": Cpu, "eager": Eager}
 
-ENGINES: Mapping[str, Make] = {"cpu": Cpu, "eager": Eager}
+#: What makes an engine.
+Kind = Callable[..., Engine]
 
 
-def fastest(device: torch.device) -> str:
+def fastest(device: torch.device, precision: Precision = "fp32") -> str:
     """The name of the fastest engine that can run on ``device`` here."""
-    return "cpu" if device.type == "cpu" and report().active else "eager"
+    # The kernels compute in float32 only.
+    kernels = device.type == "cpu" and precision == "fp32" and report().active
+    return "cpu" if kernels else "eager"
 
 
 def make(
@@ -35,18 +44,56 @@ def make(
     train: Split,
     test: Split,
     device: torch.device,
+    micro_batch: int | None = None,
+    team: Team = ALONE,
 ) -> Engine:
     """The engine called ``name`` over these images; ``auto`` takes the fastest for the device.
 
+    Args:
+        name: one of :data:`ENGINES`, or ``auto``.
+        network: trained in place.
+        recipe: what to compute. Where its precision is ``auto``, a few steps are measured on copies
+            of the network, and the engine's own recipe names the one chosen.
+        train: the training images.
+        test: the test images.
+        device: where to compute.
+        micro_batch: images to compute at a time in training; ``None``: the whole batch.
+        team: the processes to compute with; several share the eager engine's work.
+
     Raises:
         UnknownNameError: with the nearest names.
-        DeviceError: the CPU engine was asked for by name and can't run here.
+        DeviceError: the CPU engine was asked for by name and can't run here, or the device doesn't
+            compute in the recipe's precision.
+        RecipeError: ``micro_batch`` is below 1 or above the batch size.
+        OutOfMemoryError: not even network and data fit.
     """
-    if name == "auto":
-        name = fastest(device)
-    if name not in ENGINES:
+    if name not in (*ENGINES, "auto"):
         raise UnknownNameError("engine", name, [*ENGINES, "auto"])
     if name == "cpu" and fastest(device) != "cpu":
         reason = report().reason if device.type == "cpu" else f"the device is {device}"
         raise DeviceError(f"the cpu engine can't run: {reason}. --engine eager runs everywhere.")
-    return ENGINES[name](network, recipe, train, test, device)
+
+    def kind(precision: Precision) -> Kind:
+        return ENGINES[fastest(device, precision) if name == "auto" else name]
+
+    def engine(
+        kind: Kind, precision: Precision, module: nn.Module, few: Split, news: list[Notice]
+    ) -> Engine:
+        chosen = recipe.but(precision=precision)
+        try:
+            return kind(module, chosen, few, test, device, micro_batch, news)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            message = explain(error, device, "before the first step")
+            raise OutOfMemoryError(message) from error
+
+    precision, news = recipe.precision, []
+    if precision == "auto":
+        few = train.head(recipe.batch_size)
+        precision, notice = fastest_precision(
+            lambda each: engine(kind(each), each, copy.deepcopy(network), few, []), len(few), device
+        )
+        precision, news = team.exchange(precision)[0], [notice]
+    final = kind(precision) if team.size == 1 else functools.partial(Shared, team)
+    return engine(final, precision, network, train, news)

@@ -1,4 +1,4 @@
-"""Keeping large buffers between steps.
+"""Keeping large buffers between steps, and giving them back when memory is short.
 
 glibc's malloc takes buffers above a threshold fresh from the system and gives them back at once, so
 a training loop on the CPU pays for zeroing and mapping the same pages at every step: it halves
@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import platform
 import sys
+
+import torch
 
 # From malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -29,3 +32,14 @@ def keep_large_buffers() -> bool:
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     never = 2**31 - 1
     return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, never))
+
+
+def release(device: torch.device) -> None:
+    """Give back what is kept of ``device``'s memory but not in use, after it ran out."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+    elif keep_large_buffers():
+        ctypes.CDLL(None).malloc_trim(0)

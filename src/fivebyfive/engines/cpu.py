@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterable, MutableMapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
@@ -21,7 +23,8 @@ from ..kernels.finding import hooked
 from ..kernels.stepper import PlainOptimizer, Stepper, Sums, find_whole
 from ..recipes import Recipe
 from .eager import Eager
-from .work import Epoch, Tally, Times
+from .out_of_memory import check, is_out_of_memory
+from .work import Epoch, Notice, Tally, Times
 
 
 class Cpu(Eager):
@@ -30,15 +33,25 @@ class Cpu(Eager):
     name = "cpu"
 
     def __init__(
-        self, network: nn.Module, recipe: Recipe, train: Split, test: Split, device: torch.device
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        train: Split,
+        test: Split,
+        device: torch.device,
+        micro_batch: int | None = None,
+        news: Iterable[Notice] = (),
     ) -> None:
-        fused = fuses_convolutions(network)
-        super().__init__(accelerate(network) if fused else network, recipe, train, test, device)
+        # The kernels compute in float32 only: in bf16 all is PyTorch's, as in the eager engine.
+        kernels = recipe.precision == "fp32"
+        fused = kernels and fuses_convolutions(network)
+        seen = accelerate(network) if fused else network
+        super().__init__(seen, recipe, train, test, device, micro_batch, news)
         if fused:
             # The kernels read weights as PyTorch usually lays them out, not channels last.
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self._resizes = self._pixels.shape(self._train.shape) != self._train.shape
-        self._stepper = self._whole_step(network, recipe)
+        self._stepper = self._whole_step(network, recipe) if kernels else None
 
     def _whole_step(self, network: nn.Module, recipe: Recipe) -> Stepper | None:
         """The step in the kernels, or ``None`` if this network or recipe needs PyTorch in it."""
@@ -65,34 +78,75 @@ class Cpu(Eager):
             optimizer.state.update(self._plain.state)
         return optimizer
 
+    def _states(self) -> MutableMapping[Tensor, dict[str, Any]]:
+        # Where the whole step runs in the kernels, PyTorch's optimizer need not even be made.
+        return super()._states() if self._stepper is None else self._plain.state
+
     def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
-        if self._stepper is None or self._watched():
-            return super().train(epoch, first, stop, tally)
-        split, sums, converting = self._train, Sums(tally.loss, tally.correct), 0.0
-        count = tally.count
-        for step in range(first, stop):
+        if self.micro_batch < self.recipe.batch_size:
+            self._leave_kernels()
+        times = Times()
+        if self._stepper is not None and not self._watched():
+            first, tally, times = self._train_in_kernels(self._stepper, epoch, first, stop, tally)
+        tally, more = super().train(epoch, first, stop, tally)
+        return tally, Times(times.data + more.data, times.compute + more.compute)
+
+    def _train_in_kernels(
+        self, stepper: Stepper, epoch: Epoch, first: int, stop: int, tally: Tally
+    ) -> tuple[int, Tally, Times]:
+        """Do steps in the kernels as long as there is memory; also the first step not done."""
+        sums, count, converting = Sums(tally.loss, tally.correct), tally.count, 0.0
+        step = first
+        while step < stop:
             indices = epoch.batch(step)
-            if self._resizes:
-                begin = time.perf_counter()
-                images, labels = self._pixels(split.images[indices]), split.labels[indices]
-                converting += time.perf_counter() - begin
-                self._stepper.train(images, labels, None, sums)
-            else:
-                self._stepper.train(split.images, split.labels, indices, sums)
+            try:
+                converting += self._step_in_kernels(stepper, indices, sums)
+            except (RuntimeError, MemoryError) as error:
+                # It was for the workspace: no weight has been written yet.
+                check(error, len(indices), self._device)
+                self._compute_in_parts(len(indices), len(indices) // 2)
+                break
             count += len(indices)
+            step += 1
         computing = sums.seconds - sums.gather_seconds
-        return Tally(sums.loss, sums.correct, count), Times(
-            converting + sums.gather_seconds, computing
-        )
+        times = Times(converting + sums.gather_seconds, computing)
+        return step, Tally(sums.loss, sums.correct, count), times
+
+    def _step_in_kernels(self, stepper: Stepper, indices: Tensor, sums: Sums) -> float:
+        """One step on the images at ``indices``; the seconds that preparing them took."""
+        if not self._resizes:
+            stepper.train(self._train.images, self._train.labels, indices, sums)
+            return 0.0
+        begin = time.perf_counter()
+        images, labels = self._pixels(self._train.images[indices]), self._train.labels[indices]
+        seconds = time.perf_counter() - begin
+        stepper.train(images, labels, None, sums)
+        return seconds
+
+    def _compute_in_parts(self, tried: int, fits: int) -> None:
+        super()._compute_in_parts(tried, fits)
+        self._leave_kernels()
+
+    def _leave_kernels(self) -> None:
+        """Take no more whole steps in the kernels, which can't compute a batch in parts."""
+        if self._stepper is not None:
+            _ = self.optimizer  # takes over the moments that are there
+            self._stepper = None
 
     def evaluate(self) -> Tally:
         """Test on the whole test split, leaving random state and training mode as they were."""
         if self._stepper is None or self._resizes or self._watched():
             return super().evaluate()
         sums = Sums()
-        self._stepper.evaluate(self._test.images, self._test.labels, sums)
-        return Tally(sums.loss, sums.correct, len(self._test))
+        try:
+            self._stepper.evaluate(self._test.images, self._test.labels, sums)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        else:
+            return Tally(sums.loss, sums.correct, len(self._test))
+        return super().evaluate()
 
     def _watched(self) -> bool:
         """Whether someone listens to a layer, which only PyTorch's own step would tell."""

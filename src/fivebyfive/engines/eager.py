@@ -7,7 +7,10 @@ optimizer runs fused, and nothing is read from the device before a stretch is ov
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterable, Mapping, MutableMapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -16,12 +19,17 @@ from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
+from ..errors import NetworkError
 from ..modes import in_mode
-from ..randomness import STEP, derive, kept, reseed
+from ..randomness import STEP, TEST, derive, kept, reseed
 from ..recipes import Optimizer, Recipe
 from .allocator import keep_large_buffers
+from .dropout import DropoutByImage, may_drop
+from .micro_batches import Undo, checked, in_parts, parts, test_in_parts, until_it_fits, warnings
+from .out_of_memory import is_out_of_memory
+from .precision import Arithmetic
 from .stopwatch import Stopwatch
-from .work import Epoch, Tally, Times
+from .work import Epoch, Notice, Tally, Times
 
 LOSSES = {"cross-entropy": F.cross_entropy, "nll": F.nll_loss}
 TEST_BATCH = 500
@@ -33,8 +41,18 @@ class Eager:
     name = "eager"
 
     def __init__(
-        self, network: nn.Module, recipe: Recipe, train: Split, test: Split, device: torch.device
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        train: Split,
+        test: Split,
+        device: torch.device,
+        micro_batch: int | None = None,
+        news: Iterable[Notice] = (),
     ) -> None:
+        self.recipe = recipe
+        self.micro_batch = checked(micro_batch, recipe.batch_size)
+        self._arithmetic = Arithmetic(recipe.precision, device)
         if device.type == "cpu":
             keep_large_buffers()
         self.network = network.to(device)
@@ -42,57 +60,159 @@ class Eager:
             # Parts in evaluation mode are frozen on purpose; a whole network is just from a test.
             network.train()
         self._device = device
-        self._recipe = recipe
         self._loss = LOSSES[recipe.loss]
         self._pixels = Pixels(recipe.resize, recipe.mean, recipe.std)
         self._train, self._test = train.to(device), test.to(device)
+        self._test_at_once = TEST_BATCH
         self._watch = Stopwatch(device)
+        self._dropout_by_image = may_drop(network)
         lay_out(network, self._pixels(self._train.images[:2]))
+        self._news = [*news, *warnings(network, self.micro_batch, recipe.batch_size)]
 
     @functools.cached_property
     def optimizer(self) -> torch.optim.Optimizer:
         """The recipe's, over the network's parameters."""
-        return make_optimizer(self._recipe.optimizer, self.network, self._recipe.lr)
+        return make_optimizer(self.recipe.optimizer, self.network, self.recipe.lr)
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
-        sums = self._sums(tally)
-        count = tally.count
-        with kept(self._device):
+        sums, count = self._zeros(), tally.count
+        sums[0], sums[1] = tally.loss, tally.correct
+        with kept(self._device), self._arithmetic.stepping():
             for step in range(first, stop):
-                # Dropout, too, depends on where we are and not on what happened before.
-                reseed(derive(self._recipe.seed, STEP, epoch.number, step), self._device)
-                self._watch.data()
-                indices = epoch.batch(step)
-                images = self._pixels(self._train.images[indices])
-                labels = self._train.labels[indices]
-                self._watch.compute()
-                self.optimizer.zero_grad()
-                scores = self.network(images)
-                loss = self._loss(scores, labels)
-                loss.backward()
-                self.optimizer.step()
-                add(sums, scores.detach(), labels, loss.detach() * len(labels))
-                self._watch.stop()
-                count += len(labels)
+                images = len(epoch.batch(step))
+                at_most = min(self.micro_batch, images)
+                compute = functools.partial(self._step, epoch, step)
+                undo = Undo(self.network, self.optimizer)
+                found, fits = until_it_fits(compute, at_most, undo, self._device)
+                if fits < at_most:
+                    self._compute_in_parts(at_most, fits)
+                sums += found
+                count += images
         return read(sums, count), self._watch.read()
+
+    def _step(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
+        """One step, with ``at_most`` images at a time; its loss and right answers."""
+        sums, batch = self._zeros(), epoch.batch(step)
+        self.optimizer.zero_grad()
+        split = parts(self._share(batch), at_most)
+        for part, indices in enumerate(split):
+            # What a forward draws depends on where we are and not on what happened before.
+            place = (epoch.number, step, part) if part else (epoch.number, step)
+            reseed(derive(self.recipe.seed, STEP, *place), self._device)
+            self._watch.data()
+            images = self._pixels(self._train.images[indices])
+            labels = self._train.labels[indices]
+            self._watch.compute()
+            with self._accumulating(last=part + 1 == len(split)):
+                with self._dropout(epoch.number, indices):
+                    scores = self._forward(images)
+                loss = self._loss(scores, labels, reduction="sum") / len(batch)
+                loss.backward()
+            add(sums, scores.detach(), labels, loss.detach() * len(batch))
+        self.optimizer.step()
+        self._watch.stop()
+        return sums
 
     @torch.no_grad()
     def evaluate(self) -> Tally:
         """Test on the whole test split, leaving random state and training mode as they were."""
-        sums = self._sums(Tally())
-        with kept(self._device), in_mode(self.network, training=False):
-            for begin in range(0, len(self._test), TEST_BATCH):
-                images = self._pixels(self._test.images[begin : begin + TEST_BATCH])
-                labels = self._test.labels[begin : begin + TEST_BATCH]
-                scores = self.network(images)
-                add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
+        sums = self._zeros()
+        with (
+            kept(self._device),
+            in_mode(self.network, training=False),
+            self._arithmetic.stepping(),
+        ):
+            for first in self._test_batches():
+                at_most = min(self._test_at_once, len(self._test) - first)
+                compute = functools.partial(self._test_batch, first)
+                found, fits = until_it_fits(compute, at_most, lambda: None, self._device)
+                if fits < at_most:
+                    self._test_at_once = fits
+                    self._news.append(test_in_parts(at_most, fits))
+                sums += found
         return read(sums, len(self._test))
 
-    def _sums(self, tally: Tally) -> Tensor:
+    def _test_batch(self, first: int, at_most: int) -> Tensor:
+        """Loss and right answers of a batch of test images, ``at_most`` at a time."""
+        reseed(derive(self.recipe.seed, TEST, first), self._device)
+        sums = self._zeros()
+        batch = slice(first, first + TEST_BATCH)
+        split = (parts(each[batch], at_most) for each in (self._test.images, self._test.labels))
+        for stored, labels in zip(*split, strict=True):
+            scores = self._forward(self._pixels(stored))
+            add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
+        return sums
+
+    def news(self) -> list[Notice]:
+        """What has happened since this was last asked."""
+        news, self._news = self._news, []
+        return news
+
+    def _compute_in_parts(self, tried: int, fits: int) -> None:
+        """Remember for the rest of the run that ``tried`` images at a time were too many."""
+        self.micro_batch, whole = fits, self.recipe.batch_size
+        self._news += [in_parts(tried, fits, whole), *warnings(self.network, fits, whole)]
+
+    def _forward(self, images: Tensor) -> Tensor:
+        """The network's scores, in float32 whatever it computes in."""
+        with self._arithmetic.forward():
+            scores: Tensor = self._module()(images)
+        return scores.float()
+
+    def _module(self) -> nn.Module:
+        return self.network
+
+    # One of several processes computes less; see shared.py.
+
+    def _share(self, batch: Tensor) -> Tensor:
+        """The part of a batch's indices that is computed here."""
+        return batch
+
+    def _accumulating(self, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002
+        """Around forward and backward of a part of the batch, which may be the last."""
+        return contextlib.nullcontext()
+
+    def _test_batches(self) -> range:
+        """Where those batches of test images begin that are computed here."""
+        return range(0, len(self._test), TEST_BATCH)
+
+    def _dropout(self, epoch: int, images: Tensor) -> AbstractContextManager[object]:
+        if not self._dropout_by_image:
+            return contextlib.nullcontext()
+        return DropoutByImage(self.recipe.seed, epoch, images)
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """What the optimizer keeps between steps, as ``<parameter>/<quantity>``; none for SGD."""
+        states = self._states()
+        return {
+            f"{name}/{quantity}": value
+            for name, parameter in self.network.named_parameters()
+            for quantity, value in states.get(parameter, {}).items()
+            if isinstance(value, Tensor)
+        }
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`optimizer_state` gave."""
+        parameters = dict(self.network.named_parameters())
+        states = self._states()
+        for key, value in state.items():
+            name, _, quantity = key.rpartition("/")
+            parameter = parameters.get(name)
+            if parameter is None or value.shape not in (parameter.shape, ()):
+                raise NetworkError(f"the optimizer's state {key} doesn't fit the network.")
+            # A moment lies in memory as its parameter does, as the optimizer itself would lay it.
+            like = parameter if value.shape == parameter.shape else value.to(parameter.device)
+            states[parameter][quantity] = torch.empty_like(like, requires_grad=False).copy_(value)
+
+    def _states(self) -> MutableMapping[Tensor, dict[str, Any]]:
+        return self.optimizer.state
+
+    def _zeros(self) -> Tensor:
+        """Room for sums of losses and of right answers."""
         # Apple's devices have no float64.
         exact = torch.float32 if self._device.type == "mps" else torch.float64
-        return torch.tensor([tally.loss, float(tally.correct)], dtype=exact, device=self._device)
+        return torch.zeros(2, dtype=exact, device=self._device)
 
 
 def add(sums: Tensor, scores: Tensor, labels: Tensor, loss: Tensor) -> None:
@@ -122,7 +242,9 @@ def lay_out(network: nn.Module, images: Tensor) -> None:
     try:
         with torch.no_grad(), kept(images.device), in_mode(network, training=False):
             network(images)
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         for weight, data in zip(weights, before, strict=True):
             weight.data = data
 

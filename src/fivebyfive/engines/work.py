@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
+
+from ..recipes import Recipe
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,18 @@ class Times:
     compute: float = 0.0
 
 
+@dataclass(frozen=True)
+class Notice:
+    """Something an engine has to tell; ``kind`` is a word for programs.
+
+    ``out-of-memory``: from here on batches are computed in parts. ``batch-statistics``: which
+    changes the mathematics of this network. ``precision``: what ``auto`` has chosen.
+    """
+
+    kind: str
+    message: str
+
+
 class Engine(Protocol):
     """The one seam for speed.
 
@@ -64,13 +79,36 @@ class Engine(Protocol):
     far, and gets the tally back; in between the engine may capture, fuse or split as it likes, and
     nothing forces it to wait for the device. Where an epoch is cut into stretches changes nothing:
     the sums run on, in order, in float64 where the device has it.
+
+    Attributes:
+        recipe: what is computed, with ``auto`` precision resolved.
+        micro_batch: images computed at a time in training; the recipe's batch size where the whole
+            batch is. It falls when memory runs out, and may be set before the first step.
     """
 
     name: str
     network: nn.Module
+    recipe: Recipe
+    micro_batch: int
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
 
     def evaluate(self) -> Tally:
         """Test on the whole test split, leaving random state and training mode as they were."""
+
+    def news(self) -> list[Notice]:
+        """What has happened since this was last asked."""
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """What the optimizer keeps between steps, as ``<parameter>/<quantity>``; none for SGD.
+
+        The tensors are the optimizer's own: whoever wants to keep them copies them.
+        """
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`optimizer_state` gave.
+
+        Raises:
+            NetworkError: it belongs to another network.
+        """

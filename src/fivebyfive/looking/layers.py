@@ -8,36 +8,14 @@ from typing import Any
 
 import torch
 from rich.console import Console, ConsoleOptions, RenderResult
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import RecipeError, ShapeError
-from . import layers_table, meta, training_step
+from . import layers_table, training_step
+from .memory import OPTIMIZER_STATE, Memory
 from .misfit import spell
 from .plain import plain
 from .trace import Layer, trace
-
-#: Numbers that an optimizer keeps for each number it trains: none, or Adam's two moments.
-OPTIMIZER_STATE = {"sgd": 0, "adam": 2}
-
-
-@dataclass(frozen=True)
-class Memory:
-    """What a training step holds at once, in bytes, part by part.
-
-    ``weights`` include buffers, such as batch norm's statistics; ``activations`` are the tensors
-    that autograd keeps for the backward pass, each once, without the weights and the images.
-    """
-
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    images: int
-
-    @property
-    def total(self) -> int:
-        """All parts together; the workspace of single operations comes on top."""
-        return sum(dataclasses.astuple(self))
 
 
 @dataclass(frozen=True)
@@ -99,7 +77,6 @@ def describe(
     _check(input_shape, batch_size, optimizer)
     rows = tuple(trace(network, input_shape))
     step = training_step.measure(network, input_shape, batch_size)
-    gradients = sum(_bytes(p) for p in network.parameters() if p.requires_grad)
     return Layers(
         network=type(network).__name__,
         input_shape=input_shape,
@@ -110,13 +87,7 @@ def describe(
         flops_forward=sum(row.flops for row in rows),
         flops_training=step.flops // batch_size,
         activation_bytes=sum(row.activation_bytes for row in rows),
-        memory=Memory(
-            weights=sum(_bytes(t) for t in (*network.parameters(), *network.buffers())),
-            gradients=gradients,
-            optimizer=OPTIMIZER_STATE[optimizer] * gradients,
-            activations=step.kept_bytes,
-            images=_bytes(meta.batch_of(network, input_shape, batch_size)),
-        ),
+        memory=Memory.of(network, optimizer, step.need),
     )
 
 
@@ -131,10 +102,6 @@ def _check(input_shape: tuple[int, int, int], batch_size: int, optimizer: str) -
     if optimizer not in OPTIMIZER_STATE:
         known = ", ".join(sorted(OPTIMIZER_STATE))
         raise RecipeError(f"optimizer is {optimizer!r}; expected one of {known}.")
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def _listed(value: Any) -> Any:

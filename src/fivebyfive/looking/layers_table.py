@@ -77,6 +77,7 @@ def _totals(layers: Layers) -> Table:
     table.add_row(f"  {layers.optimizer}'s state", size(memory.optimizer))
     table.add_row("  kept activations", size(memory.activations))
     table.add_row("  images", size(memory.images))
+    table.add_row("  workspace", size(memory.workspace))
     return table
 
 

@@ -1,4 +1,4 @@
-"""One training step on the meta device: its FLOPs, and what is kept for the backward pass."""
+"""One step on the meta device: its FLOPs, and the memory it takes beside the weights."""
 
 from __future__ import annotations
 
@@ -11,52 +11,95 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..errors import NetworkError
 from ..modes import in_mode
 from . import meta
+from .live import Live, size, storage_of
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes for one batch: its images as the network sees them, and what is made of them.
+
+    ``activations`` are the tensors that are kept for the backward pass, each once, without the
+    weights and the images; ``workspace`` is what comes and goes on top of all that and of the
+    gradients, at the worst moment.
+    """
+
+    images: int
+    activations: int
+    workspace: int
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.images + self.activations + self.workspace
 
 
 @dataclass(frozen=True)
 class Step:
-    """For one batch: FLOPs of the forward and the backward pass, and bytes kept between them."""
+    """For one batch: FLOPs of the forward and the backward pass, and the memory."""
 
     flops: int
-    kept_bytes: int
+    need: Need
 
 
-def measure(network: nn.Module, shape: tuple[int, int, int], batch_size: int) -> Step:
+def measure(
+    network: nn.Module, shape: tuple[int, int, int], batch_size: int, *, again: bool = False
+) -> Step:
     """Follow one step over ``batch_size`` images of ``shape`` (C, H, W), in training mode.
 
-    The gradient for the images themselves isn't computed, as in a training. Every tensor that
-    autograd keeps counts once, however often it is kept; weights and images don't count.
+    The gradient for the images themselves isn't computed, as in a training. With ``again`` the
+    workspace is that of the second of several such batches, whose gradients are added to the
+    first's.
 
     Raises:
         NetworkError: the network raises in training mode.
     """
     state = meta.stand_ins(network)
-    batch = meta.batch_of(network, shape, batch_size)
-    kept: dict[int, Tensor] = {}
+    kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
+        kept[storage_of(tensor)] = tensor.untyped_storage().nbytes()
         # Detached: a tensor that is kept by its own history would never be freed.
-        tensor = tensor.detach()
-        kept[_storage(tensor)] = tensor
-        return tensor
+        return tensor.detach()
 
-    with in_mode(network, training=True), FlopCounterMode(display=False) as counter:
+    with in_mode(network, training=True), FlopCounterMode(display=False) as counter, Live() as live:
         if batch_size == 1:
             _spare_batch_norm(network)
         try:
+            batch = meta.batch_of(network, shape, batch_size)
             with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
                 output = meta.forward(network, state, batch)
-            scores = [t for t in meta.tensors_in(output) if t.requires_grad]
-            if scores:
-                torch.autograd.backward([score.sum() for score in scores])
+            for tensor in (batch, *state.values()):
+                kept.pop(storage_of(tensor), None)
+            _backward(output)
+            flops = counter.get_total_flops()
+            if again:
+                del output
+                _backward(meta.forward(network, state, batch))
         except Exception as error:  # a user's forward may raise anything
             raise NetworkError(
                 f"the network runs in evaluation mode but not in training mode, with a batch of "
                 f"{batch_size}: {type(error).__name__}: {error}"
             ) from error
-    activations = kept.keys() - {_storage(tensor) for tensor in (batch, *state.values())}
-    kept_bytes = sum(kept[key].untyped_storage().nbytes() for key in activations)
-    return Step(counter.get_total_flops(), kept_bytes)
+    images, activations = size(batch), sum(kept.values())
+    gradients = sum(size(p) for p in network.parameters() if p.requires_grad)
+    workspace = live.peak - images - activations - gradients
+    # Where gradients come late and activations go early there is less at once than the sum.
+    return Step(flops, Need(images, activations, max(0, workspace)))
+
+
+@torch.no_grad()
+def measure_test(network: nn.Module, shape: tuple[int, int, int], batch_size: int) -> int:
+    """The most bytes of tensors beside the weights while ``batch_size`` images are tested on."""
+    state = meta.stand_ins(network)
+    with in_mode(network, training=False), Live() as live:
+        meta.forward(network, state, meta.batch_of(network, shape, batch_size))
+    return live.peak
+
+
+def _backward(output: object) -> None:
+    scores = [tensor for tensor in meta.tensors_in(output) if tensor.requires_grad]
+    if scores:
+        torch.autograd.backward([score.sum() for score in scores])
 
 
 def _spare_batch_norm(network: nn.Module) -> None:
@@ -64,8 +107,3 @@ def _spare_batch_norm(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             module.eval()
-
-
-def _storage(tensor: Tensor) -> int:
-    # On the meta device all data pointers are zero, so the storage's own address tells them apart.
-    return int(tensor.untyped_storage()._cdata)

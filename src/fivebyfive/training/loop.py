@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import signal
 import time
-from collections.abc import Callable
+from typing import NoReturn, Protocol
 
 import torch
 
 from ..datasets.splits import Dataset
+from ..engines.team import ALONE, Team
 from ..engines.work import Engine, Epoch, Tally
 from ..errors import DivergedError
 from ..randomness import epoch_order
 from ..recipes import Recipe
 from .broadcast import Broadcast
-from .events import EpochDone, Finished, Result, Started, Stretch
+from .events import EpochDone, Finished, Noticed, Result, Started, Stretch
+from .outlook import Outlook
 from .pace import Meter, StretchLength
 from .plateau import Plateau
+from .progress import Progress
+from .stopping import Interrupted, Stop
 
 #: The book's figures have this many dots an epoch (and one at its end, where it doesn't divide).
 MARKS = 5
 
 
+class Keeper(Protocol):
+    """Whoever puts the training in safety. What it raises ends the training."""
+
+    def keep(self, progress: Progress) -> None:
+        """A stretch is done and told: save if it is time to."""
+
+    def keep_now(self, progress: Progress, wait: bool = False) -> None:
+        """An epoch is tested and told: save. With ``wait``, return when it is safe."""
+
+
 class Loop:
-    """One training, from the first step to the last; see :meth:`run`."""
+    """One training, from where it stands to its last step; see :meth:`run`."""
 
     def __init__(
         self,
@@ -32,94 +48,153 @@ class Loop:
         data: Dataset,
         device: torch.device,
         broadcast: Broadcast,
+        keeper: Keeper,
+        stop: Stop,
+        progress: Progress | None = None,
+        team: Team = ALONE,
     ) -> None:
         self._engine = engine
         self._recipe = recipe
         self._data = data
         self._device = device
         self._broadcast = broadcast
+        self._keeper = keeper
+        self._stop = stop
+        self._team = team
+        self._progress = Progress() if progress is None else progress
+        self._plateau = Plateau(recipe, len(data.classes), self._progress.plateau_since)
+        self._outlook = Outlook(recipe, len(data.train), len(data.test))
         self._length = StretchLength()
-        self._total = Meter()
+        self._clock = time.perf_counter() - self._progress.seconds
 
-    def run(self, started: Started, after_epoch: Callable[[], None]) -> Result:
-        """Train for the recipe's epochs, testing after each one, and tell the listeners.
-
-        ``after_epoch`` is called when an epoch is trained and tested, before the listeners hear
-        of it, so that what they are told of is already safe.
+    def run(self, started: Started) -> Result:
+        """Train up to the recipe's epochs, testing after each one, and tell the listeners.
 
         Raises:
             DivergedError: the loss is no longer a finite number.
+            Interrupted: a signal asked to stop; where the training stood is kept.
         """
-        begin = time.perf_counter()
-        plateau = Plateau(self._recipe, len(self._data.classes))
         self._broadcast.send(started)
-        for number in range(1, self._recipe.epochs + 1):
-            done = self._epoch(number)
-            after_epoch()
+        done = self._progress.done
+        while self._progress.epoch <= self._recipe.epochs or done is None:
+            self._train()
+            done = self._test()
             self._broadcast.send(done)
-            if notice := plateau.notice(done):
+            if notice := self._plateau.notice(done):
                 self._broadcast.send(notice)
-        result = self._result(started, done, time.perf_counter() - begin)
+            self._move(
+                epoch=done.epoch + 1,
+                step=0,
+                tally=Tally(),
+                meter=Meter(),
+                done=done,
+                plateau_since=self._plateau.since,
+            )
+            self._keeper.keep_now(self._progress)
+        result = self._result(started, done)
         self._broadcast.send(Finished(result, self._data.notice))
         return result
 
-    def _epoch(self, number: int) -> EpochDone:
-        meter = Meter()
-        trained = self._train(number, meter)
-        before = time.perf_counter()
-        tested = self._engine.evaluate()
-        self._check(tested, f"in the test after epoch {number}")
-        return EpochDone(
-            number,
-            self._recipe.epochs,
-            trained.mean_loss,
-            trained.accuracy,
-            tested.mean_loss,
-            tested.accuracy,
-            tested.correct,
-            tested.count,
-            meter.speed(),
-            meter.wall,
-            time.perf_counter() - before,
-        )
-
-    def _train(self, number: int, meter: Meter) -> Tally:
+    def _train(self) -> None:
+        """Do the steps of the epoch that are left."""
+        number = self._progress.epoch
         last = time.perf_counter()
         order = epoch_order(self._recipe.seed, number, len(self._data.train))
         epoch = Epoch(number, order.to(self._device), self._recipe.batch_size)
         every = max(1, epoch.steps // MARKS)
-        tally, step = Tally(), 0
-        while step < epoch.steps:
+        while (step := self._progress.step) < epoch.steps:
             to_mark = every - step % every
-            stop = min(step + min(to_mark, self._length.steps), epoch.steps)
-            before = tally.count
-            tally, times = self._engine.train(epoch, step, stop, tally)
-            self._check(tally, f"in epoch {number}, between steps {step + 1} and {stop}")
+            stop = min(step + min(to_mark, self._agree()), epoch.steps)
+            before = self._progress.tally
+            tally, times = self._engine.train(epoch, step, stop, before)
+            self._check(tally, f"in epoch {number}, {self._steps(step, stop, before, tally)}")
             now = time.perf_counter()
-            for each in (meter, self._total):
-                each.add(tally.count - before, now - last, times)
+            spent = (tally.count - before.count, now - last, times)
             self._length.took(stop - step, now - last)
-            last, step = now, stop
-            self._broadcast.send(
-                Stretch(
-                    number,
-                    step,
-                    epoch.steps,
-                    tally.count,
-                    tally.mean_loss,
-                    tally.accuracy,
-                    self._total.speed(),
-                    mark=step % every == 0 or step == epoch.steps,
-                )
+            last = now
+            self._move(
+                step=stop,
+                tally=tally,
+                meter=self._progress.meter.plus(*spent),
+                total=self._progress.total.plus(*spent),
             )
-        return tally
+            stretch = self._stretch(epoch.steps, every)
+            self._broadcast.send(stretch)
+            if notice := self._outlook.notice(stretch):
+                self._broadcast.send(notice)
+            self._tell_news()
+            self._keeper.keep(self._progress)
+
+    def _test(self) -> EpochDone:
+        begin = time.perf_counter()
+        number, tally = self._progress.epoch, self._progress.tally
+        try:
+            with self._stop.may_break():
+                tested = self._engine.evaluate()
+        except Interrupted as stop:
+            self._leave(stop.signal)
+        self._check(tested, f"in the test after epoch {number}")
+        self._tell_news()
+        return EpochDone(
+            number,
+            self._recipe.epochs,
+            tally.mean_loss,
+            tally.accuracy,
+            tested.mean_loss,
+            tested.accuracy,
+            tested.correct,
+            tested.count,
+            self._progress.meter.speed(),
+            self._progress.meter.wall,
+            time.perf_counter() - begin,
+        )
+
+    def _move(self, **changes: object) -> None:
+        seconds = time.perf_counter() - self._clock
+        self._progress = dataclasses.replace(self._progress, seconds=seconds, **changes)  # type: ignore[arg-type]
+
+    def _agree(self) -> int:
+        """How many steps all may do till they agree again; leave if any was asked to."""
+        said = self._team.exchange((self._length.steps, self._stop.requested))
+        for _, asked in said:
+            if asked is not None:
+                self._leave(signal.Signals(asked))
+        steps: int = said[0][0]
+        return steps
+
+    def _leave(self, asked: signal.Signals) -> NoReturn:
+        self._keeper.keep_now(self._progress, wait=True)
+        raise Interrupted(asked, f"stopped at {self._progress.place}") from None
+
+    def _stretch(self, steps: int, every: int) -> Stretch:
+        at = self._progress
+        return Stretch(
+            at.epoch,
+            at.step,
+            steps,
+            at.tally.count,
+            at.tally.mean_loss,
+            at.tally.accuracy,
+            at.total.speed(),
+            mark=at.step % every == 0 or at.step == steps,
+        )
+
+    def _tell_news(self) -> None:
+        for notice in self._engine.news():
+            self._broadcast.send(Noticed(notice.kind, self._progress.epoch, notice.message))
+
+    def _steps(self, first: int, stop: int, before: Tally, after: Tally) -> str:
+        """In which step a stretch went wrong: on a CPU engines stop where the loss is no number."""
+        if self._device.type != "cpu":
+            return f"between steps {first + 1} and {stop}"
+        return f"at step {first + -(-(after.count - before.count) // self._recipe.batch_size)}"
 
     def _check(self, tally: Tally, where: str) -> None:
         if not math.isfinite(tally.loss):
             raise DivergedError(self._recipe.lr, tally.loss, where)
 
-    def _result(self, started: Started, done: EpochDone, seconds: float) -> Result:
-        speed = self._total.speed()
+    def _result(self, started: Started, done: EpochDone) -> Result:
+        speed = self._progress.total.speed()
         return Result(
             run=None if started.run is None else str(started.run),
             recipe=self._recipe.name,
@@ -131,7 +206,7 @@ class Loop:
             train_acc=done.train_acc,
             test_loss=done.test_loss,
             test_acc=done.test_acc,
-            seconds=seconds,
+            seconds=time.perf_counter() - self._clock,
             images_per_s=speed.images_per_s,
             images_per_s_compute=speed.images_per_s_compute,
             data_share=speed.data_share,

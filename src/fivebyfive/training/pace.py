@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ..engines.work import Times
 from .events import Speed
 
@@ -9,28 +11,30 @@ from .events import Speed
 STRETCH_SECONDS = 0.25
 
 
+@dataclass(frozen=True)
 class Meter:
-    """Sums images and seconds, and turns them into speeds."""
+    """Images trained on and the seconds it took: by the clock, on data, and on computing."""
 
-    def __init__(self) -> None:
-        self.images = 0
-        self.wall = 0.0
-        self._data = 0.0
-        self._compute = 0.0
+    images: int = 0
+    wall: float = 0.0
+    data: float = 0.0
+    compute: float = 0.0
 
-    def add(self, images: int, wall: float, times: Times) -> None:
-        """Count ``images`` trained on in ``wall`` seconds, of which ``times`` tells the parts."""
-        self.images += images
-        self.wall += wall
-        self._data += times.data
-        self._compute += times.compute
+    def plus(self, images: int, wall: float, times: Times) -> Meter:
+        """With ``images`` more, trained on in ``wall`` seconds, of which ``times`` tells parts."""
+        return Meter(
+            self.images + images,
+            self.wall + wall,
+            self.data + times.data,
+            self.compute + times.compute,
+        )
 
     def speed(self) -> Speed:
         """The speeds so far; zeros before the first image."""
         return Speed(
             self.images / self.wall if self.wall else 0.0,
-            self.images / self._compute if self._compute else 0.0,
-            min(1.0, self._data / self.wall) if self.wall else 0.0,
+            self.images / self.compute if self.compute else 0.0,
+            min(1.0, self.data / self.wall) if self.wall else 0.0,
         )
 
 

@@ -15,22 +15,22 @@ class Plateau:
     each of K classes the same probability, and both accuracies are below 1.5/K.
     """
 
-    def __init__(self, recipe: Recipe, classes: int) -> None:
+    def __init__(self, recipe: Recipe, classes: int, since: int | None = None) -> None:
         self._recipe = recipe
         self._classes = classes
-        self._since: int | None = None
+        self.since = since
 
     def notice(self, done: EpochDone) -> Noticed | None:
         """What there is to say after this epoch, if anything."""
         if self._at_chance(done):
-            if self._since is not None:
+            if self.since is not None:
                 return None
-            self._since = done.epoch
+            self.since = done.epoch
             return Noticed("plateau", done.epoch, self._explain(done))
-        if self._since is None or not math.isfinite(done.test_loss):
+        if self.since is None or not math.isfinite(done.test_loss):
             return None
-        epochs = done.epoch - self._since
-        self._since = None
+        epochs = done.epoch - self.since
+        self.since = None
         message = (
             f"Off the plateau after {epochs} epoch{'s' if epochs > 1 else ''} at chance: "
             f"test accuracy is {done.test_acc:.3f} now."

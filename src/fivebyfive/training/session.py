@@ -13,15 +13,19 @@ from torch import nn
 from .. import datasets, engines, networks
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Dataset
+from ..engines.team import ALONE, Team
 from ..engines.work import Engine
 from ..errors import ShapeError
 from ..networks import own
 from ..recipes import Recipe
 from .broadcast import Broadcast
 from .check import check, misfit
-from .devices import choose, title
+from .devices import title
 from .events import Listener, Result, Started
-from .loop import Loop
+from .loop import Keeper, Loop
+from .progress import Progress
+from .stopping import Stop
+from .together import check_same, check_share, device_of
 from .weights import build_seeded
 
 #: The sample has a tenth of the images of the dataset it stands in for.
@@ -37,6 +41,13 @@ class Session:
     device: torch.device
     network: nn.Module
     engine: Engine
+    folder: Path | None = None  # where the user said that the data is
+    team: Team = ALONE
+
+    @property
+    def steps(self) -> int:
+        """In each epoch."""
+        return -(-len(self.data.train) // self.recipe.batch_size)
 
     def started(self, run: Path | None) -> Started:
         """The event that opens the training."""
@@ -52,48 +63,66 @@ class Session:
             train_images=len(self.data.train),
             test_images=len(self.data.test),
             classes=self.data.classes,
-            steps=-(-len(self.data.train) // self.recipe.batch_size),
+            steps=self.steps,
             parameters=sum(p.numel() for p in self.network.parameters()),
         )
 
     def run(
-        self, listeners: Sequence[Listener], run: Path | None, after_epoch: Callable[[], None]
+        self,
+        started: Started,
+        listeners: Sequence[Listener],
+        keeper: Keeper,
+        progress: Progress | None = None,
     ) -> Result:
-        """Train, and close the listeners at the end, well or not; see ``Loop.run``."""
-        with Broadcast(listeners) as broadcast:
-            loop = Loop(self.engine, self.recipe, self.data, self.device, broadcast)
-            return loop.run(self.started(run), after_epoch)
+        """Train from ``progress`` on, or from the start, and close the listeners at the end.
+
+        Raises:
+            DivergedError: the loss is no longer a finite number.
+            Interrupted: Ctrl-C, SIGTERM or SIGHUP came; where the training stood is kept.
+        """
+        with Broadcast(listeners) as broadcast, Stop() as stop:
+            begun = Progress() if progress is None else progress
+            begun = Progress.from_dict(self.team.exchange(begun.as_dict())[0])
+            parts = (self.engine, self.recipe, self.data, self.device)
+            return Loop(*parts, broadcast, keeper, stop, begun, self.team).run(started)
 
 
 def prepare(
     recipe: Recipe,
     *,
-    network: nn.Module | None = None,
+    network: nn.Module | Callable[[], nn.Module] | None = None,
     folder: str | Path | None = None,
     named: bool = True,
     epochs_named: bool = True,
     device: str = "auto",
     engine: str = "auto",
+    micro_batch: int | None = None,
+    team: Team = ALONE,
 ) -> Session:
     """Find the device, load the data, build and check the network, and start the engine.
 
     Args:
         recipe: what to train. Its dataset's name becomes the one of the data found.
-        network: a network of the caller's, trained in place; else the recipe's is built.
+        network: a network of the caller's, trained in place, or what makes one; else the recipe's
+            is built.
         folder: where to look for the dataset's files first.
         named: whether the user asked for this dataset; only one that was not asked for is replaced
             by the sample where it can't be had.
         epochs_named: whether the user asked for this number of epochs. Where not, the sample, which
             has a tenth of the images, is trained on for ten times as many: as many steps.
-        device: see :func:`fivebyfive.training.devices.choose`.
+        device: see :func:`fivebyfive.training.together.device_of`.
         engine: see :func:`fivebyfive.engines.make`.
+        micro_batch: compute this many images at a time; else the whole batch, if it fits.
+        team: the processes to train with, all of which prepare the same.
 
     Raises:
         FiveByFiveError: any of it can't be; nothing has been written then.
     """
-    place = choose(device)
+    place = device_of(device, team)
     make = _maker(recipe, network)
-    data = datasets.load(recipe.dataset, folder, named=named, limit=recipe.limit)
+    check_share(recipe, team)
+    with team.in_turn():  # the first one downloads, the others find
+        data = datasets.load(recipe.dataset, folder, named=named, limit=recipe.limit)
     if data.name == "sample" and recipe.limit is None and not epochs_named:
         data, recipe = _lengthened(data, recipe)
     recipe = recipe.but(dataset=data.name)
@@ -103,14 +132,18 @@ def prepare(
     except RuntimeError as error:  # a lazy layer that the images don't fit
         raise ShapeError(misfit(recipe, images, error)) from error
     check(module, recipe, data, images)
-    chosen = engines.make(engine, module, recipe, data.train, data.test, place)
-    return Session(recipe, data, place, module, chosen)
+    check_same(team, recipe, data, module, place)
+    chosen = engines.make(engine, module, recipe, data.train, data.test, place, micro_batch, team)
+    where = None if folder is None else Path(folder)
+    return Session(chosen.recipe, data, place, module, chosen, where, team)
 
 
-def _maker(recipe: Recipe, network: nn.Module | None) -> Callable[[Dataset], nn.Module]:
+def _maker(
+    recipe: Recipe, network: nn.Module | Callable[[], nn.Module] | None
+) -> Callable[[Dataset], nn.Module]:
     """What makes the network once the data is there. An unknown name is told before."""
     if network is not None:
-        return lambda _: network
+        return lambda _: network if isinstance(network, nn.Module) else network()
     if networks.is_own(recipe.network):
         found = own.find(recipe.network)
         return lambda _: found.make()

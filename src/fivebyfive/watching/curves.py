@@ -61,6 +61,8 @@ class History:
         if isinstance(event, Started):
             self.title = f"{event.recipe.name} on {event.data}"
             self.epochs = event.recipe.epochs
+            for past in event.past:
+                self._take(past)
         elif (row := metrics.row(event)) is not None:
             self._take(row)
 

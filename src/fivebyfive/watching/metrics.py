@@ -14,8 +14,11 @@ Every line is strict JSON: a number that is not finite (a training that diverged
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,28 +26,96 @@ from typing import Any
 from ..errors import RunError
 from ..training.events import EpochDone, Event, Noticed, Stretch
 
+#: Notices that hang on how fast the machine is: they aren't part of what a run computes.
+_OF_THE_CLOCK = ("long",)
+#: Bytes: rows of some ten thousand epochs.
+_LARGEST = 16 << 20
+_CHUNK = 1 << 20
+
 
 class MetricsLog:
     """Appends the rows to a file as they come. Whoever is killed has lost no finished row.
 
+    Other listeners may fail and the training goes on; a row that can't be written is kept as
+    ``failure``, for whoever answers for the run to act upon.
+
     Raises:
-        OSError: the file can't be opened or written.
+        RunError: the file can't be opened.
     """
 
     def __init__(self, path: Path) -> None:
-        # Without a buffer each row is one write: it's in the file whole as soon as it's made.
-        self._file = path.open("ab", buffering=0)
+        self.path = path
+        self.failure: OSError | None = None
+        self._digest = hashlib.sha256()
+        self._length = 0
+        try:
+            # Without a buffer each row is one write: it's in the file whole as soon as it's made.
+            self._file = path.open("ab", buffering=0)
+            with path.open("rb") as file:
+                while content := file.read(_CHUNK):
+                    self._count(content)
+        except OSError as error:
+            raise RunError(f"can't write {path}: {error.strerror}.") from error
 
     def on(self, event: Event) -> None:
         """Write the event's row, where it has one."""
         values = row(event)
-        if values is not None:
-            line = json.dumps(values, ensure_ascii=False, allow_nan=False)
-            self._file.write(f"{line}\n".encode())
+        if values is None or self.failure is not None:
+            return
+        line = f"{json.dumps(values, ensure_ascii=False, allow_nan=False)}\n".encode()
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self.failure = error
+            return
+        self._count(line)
+
+    def written(self) -> tuple[int, str]:
+        """How many bytes there are by now, and their SHA-256."""
+        return self._length, self._digest.hexdigest()
+
+    def sync(self) -> None:
+        """See to it that the rows so far outlast a loss of power.
+
+        Raises:
+            OSError: they can't be written; also those before.
+        """
+        if self.failure is not None:
+            raise self.failure
+        with self.path.open("rb+") as file:  # the log may be closed by now
+            os.fsync(file.fileno())
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _count(self, content: bytes) -> None:
+        self._digest.update(content)
+        self._length += len(content)
+
+
+def rewind(path: Path, length: int, sha256: str) -> bool:
+    """Cut the file to the ``length`` bytes it had at a checkpoint.
+
+    Returns:
+        Whether these are the bytes it had. Where they aren't, what can't be read is cut off too.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    digest, kept, found = hashlib.sha256(), 0, 0
+    with path.open("ab+") as file:
+        file.seek(0)
+        while found < length and (content := file.read(min(_CHUNK, length - found))):
+            digest.update(content)
+            if (end := content.rfind(b"\n")) >= 0:
+                kept = found + end + 1
+            found += len(content)
+        whole = found == length and digest.hexdigest() == sha256
+        file.truncate(found if whole else kept)
+        os.fsync(file.fileno())
+    return whole
 
 
 def row(event: Event) -> dict[str, Any] | None:
@@ -55,7 +126,7 @@ def row(event: Event) -> dict[str, Any] | None:
             del values["mark"]
         case EpochDone():
             values = {"event": "epoch", **asdict(event)}
-        case Noticed():
+        case Noticed() if event.kind not in _OF_THE_CLOCK:
             values = {"event": "notice", **asdict(event)}
         case _:
             return None
@@ -70,6 +141,10 @@ def read(path: Path) -> list[dict[str, Any]]:
         RunError: the file can't be read, or a line before the last is no JSON object.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise RunError(f"{path} isn't a file; expected rows of JSON.")
+        if (size := path.stat().st_size) > _LARGEST:
+            raise RunError(f"{path} has {size:,} bytes; expected at most {_LARGEST:,}.")
         lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
         raise RunError(f"can't read {path}: {error.strerror}.") from error
@@ -81,7 +156,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         values = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise RunError(

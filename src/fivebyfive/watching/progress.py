@@ -25,6 +25,7 @@ class Progress:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._start = clock()
+        self._begun = 0.0  # where this part of the training started
         self.epoch = 0
         self.epochs = 1
         self.position = 0.0
@@ -37,6 +38,7 @@ class Progress:
         match event:
             case Started():
                 self._start = self._clock()
+                self._begun = self.position = event.position
                 self.epochs = event.recipe.epochs
             case Stretch() | EpochDone():
                 self.epoch, self.speed = event.epoch, event.speed
@@ -54,10 +56,11 @@ class Progress:
 
     @property
     def time(self) -> str:
-        """The time left for the whole run; once all is done, the time it took; "" before."""
+        """The time left; once all is done, the time this part of it took; "" before a step is."""
         elapsed = self._clock() - self._start
-        if self.done <= 0:
-            return ""
         if self.done >= 1:
             return wording.duration(elapsed)
-        return f"{wording.duration(elapsed * (1 - self.done) / self.done)} left"
+        if self.position <= self._begun:
+            return ""
+        left = (self.epochs - self.position) / (self.position - self._begun)
+        return f"{wording.duration(elapsed * left)} left"

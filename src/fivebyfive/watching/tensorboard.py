@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FiveByFiveError
 from ..training.events import EpochDone, Event, Started, Stretch
+from .metrics import row
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+# What is written at a mark and after an epoch, with its name in metrics.jsonl.
+MARK = {"loss/train": "train_loss", "accuracy/train": "train_acc"}
+EPOCH = {
+    "loss/test": "test_loss",
+    "accuracy/test": "test_acc",
+    **{f"speed/{name}": name for name in ("images_per_s", "images_per_s_compute", "data_share")},
+}
 
 
 class TensorBoard:
@@ -38,18 +47,15 @@ class TensorBoard:
                 # Only here: PyTorch's module imports tensorboard, which takes a second.
                 from torch.utils.tensorboard import SummaryWriter
 
-                self._writer = SummaryWriter(event.run)
+                # A resumed training writes all its points again and hides those of before: a kill
+                # may have taken some along, or come after some that are trained again.
+                self._writer = SummaryWriter(event.run, purge_step=0 if event.past else None)
                 self._steps = event.steps
-            case Stretch(mark=True):
-                step = (event.epoch - 1) * self._steps + event.step
-                self._write(step, "loss/train", event.train_loss)
-                self._write(step, "accuracy/train", event.train_acc)
-            case EpochDone():
-                step = event.epoch * self._steps
-                self._write(step, "loss/test", event.test_loss)
-                self._write(step, "accuracy/test", event.test_acc)
-                for name, value in vars(event.speed).items():
-                    self._write(step, f"speed/{name}", value)
+                for past in event.past:
+                    self._take(past)
+            case Stretch(mark=True) | EpochDone():
+                if (values := row(event)) is not None:
+                    self._take(values)
             case _:
                 pass
 
@@ -58,6 +64,14 @@ class TensorBoard:
         if self._writer is not None:
             self._writer.close()
 
-    def _write(self, step: int, name: str, value: float) -> None:
-        if self._writer is not None:
-            self._writer.add_scalar(name, value, step)
+    def _take(self, values: dict[str, Any]) -> None:
+        """Write the scalars of a row of ``metrics.jsonl``."""
+        if values["event"] == "mark":
+            step, scalars = (values["epoch"] - 1) * self._steps + values["step"], MARK
+        elif values["event"] == "epoch":
+            step, scalars = values["epoch"] * self._steps, EPOCH
+        else:
+            return
+        for name, key in scalars.items():
+            if self._writer is not None and values[key] is not None:
+                self._writer.add_scalar(name, values[key], step)

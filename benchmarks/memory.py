@@ -1,0 +1,94 @@
+"""What is foreseen of a training's memory, beside the most it really took.
+
+    python benchmarks/memory.py
+    python benchmarks/memory.py --recipes alexnet-d2l --engine eager
+
+Each training is a process of its own: it is made ready, foreseen, trained for an epoch of a few
+batches with a checkpoint after every stretch, and tested. Measured is the most real memory that the
+system ever gave that process, interpreter and libraries included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fivebyfive import api, capacity
+from fivebyfive.looking.foresight import foresee
+from fivebyfive.runs import folder
+from fivebyfive.runs.record import Record
+from harness import machine, save
+
+BATCHES = {
+    "lenet-d2l": (64, 256, 1024),
+    "convnet-mnist": (128, 512, 2048),
+    "alexnet-d2l": (32, 64, 128),
+}
+STEPS = 8
+#: So many images at least, so that the test has whole batches, too.
+LEAST = 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--recipes", nargs="+", choices=BATCHES, default=list(BATCHES))
+    parser.add_argument("--engine", default="auto")
+    parser.add_argument("--only", nargs=2, metavar=("RECIPE", "BATCH"), help="one, in this process")
+    options = parser.parse_args()
+    if options.only:
+        recipe, batch = options.only
+        print(json.dumps(measure(recipe, int(batch), options.engine)))
+        return
+    rows = []
+    for recipe in options.recipes:
+        for batch in BATCHES[recipe]:
+            rows.append(row := alone(recipe, batch, options.engine))
+            print(
+                f"{recipe:14} {row['engine']:6} batch {batch:5}: foreseen "
+                f"{row['foreseen'] / 1e6:6.0f} MB, measured {row['measured'] / 1e6:6.0f} MB, "
+                f"{100 * (row['foreseen'] / row['measured'] - 1):+5.1f} %",
+                flush=True,
+            )
+    name = f"memory-{options.engine}"
+    print(f"raw figures: {save(name, {'about': machine(), 'results': rows})}")
+
+
+def alone(recipe: str, batch: int, engine: str) -> dict[str, Any]:
+    """:func:`measure` in a fresh process."""
+    words = ["--only", recipe, str(batch), "--engine", engine]
+    done = subprocess.run(
+        [sys.executable, __file__, *words], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{recipe} with a batch of {batch} failed:\n{done.stderr}")
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+def measure(recipe: str, batch: int, engine: str) -> dict[str, Any]:
+    """Foresee one training and train it; bytes."""
+    limit = max(LEAST, STEPS * batch)
+    session = api.ready(recipe, engine=engine, device="cpu", batch_size=batch, limit=limit, epochs=1)
+    before = capacity.resident()
+    foresight = foresee(session)
+    after = capacity.resident()
+    with tempfile.TemporaryDirectory() as path, folder.claimed(Path(path), recipe) as claimed:
+        Record(claimed, session, every=0).train([])
+    return {
+        "recipe": recipe,
+        "batch": batch,
+        "engine": session.engine.name,
+        "foreseen": foresight.peak,
+        "measured": capacity.most_resident(),
+        "foreseeing": after - before,
+        **foresight.as_dict(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Computing a batch in parts where memory doesn't allow it whole.
+
+The parts' gradients are added up before the optimizer takes its one step, and every part's loss is
+divided by the size of the whole batch: so the step is the one of the recipe, whatever the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..errors import RecipeError
+from .allocator import release
+from .out_of_memory import check
+from .work import Notice
+
+T = TypeVar("T")
+
+
+def parts(batch: Tensor, at_most: int) -> tuple[Tensor, ...]:
+    """Split along the first dimension: as few parts as can be, as equal as can be."""
+    return batch.tensor_split(max(1, -(-len(batch) // at_most)))
+
+
+def checked(micro_batch: int | None, batch_size: int) -> int:
+    """How many images to compute at a time; ``None`` means the whole batch.
+
+    Raises:
+        RecipeError: it isn't between 1 and the batch size.
+    """
+    if micro_batch is None:
+        return batch_size
+    if isinstance(micro_batch, bool) or not isinstance(micro_batch, int) or micro_batch < 1:
+        raise RecipeError(f"micro_batch is {micro_batch!r}; expected a whole number of at least 1.")
+    if micro_batch > batch_size:
+        raise RecipeError(
+            f"micro_batch is {micro_batch}, more than the {batch_size} images of a batch; expected "
+            f"at most {batch_size}. A larger batch is another recipe: --batch-size."
+        )
+    return micro_batch
+
+
+def until_it_fits(
+    compute: Callable[[int], T], at_most: int, undo: Callable[[], None], device: torch.device
+) -> tuple[T, int]:
+    """Compute with ``at_most`` images at a time or, while memory runs out, with half as many.
+
+    Args:
+        compute: called with the number of images at a time.
+        at_most: the number to begin with.
+        undo: called after each failure; puts back what ``compute`` may have changed.
+        device: whose memory it is.
+
+    Returns:
+        What ``compute`` gave, and how many images at a time it was.
+
+    Raises:
+        OutOfMemoryError: not even one at a time fits.
+    """
+    while True:
+        try:
+            return compute(at_most), at_most
+        except (RuntimeError, MemoryError) as error:
+            check(error, at_most, device)
+        # Only out here is the error gone, and with its traceback what the failed attempt held.
+        undo()
+        release(device)
+        at_most //= 2
+
+
+class Undo:
+    """Puts back what a step that fails midway may have changed.
+
+    Batch statistics move in the forward. The weights need no copy: both of PyTorch's fused
+    optimizers write the first of them when all the memory they need is there; but Adam may have
+    made some of its moments by then, and would take them for complete at its next attempt.
+    """
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self._buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
+        self._optimizer = optimizer
+        self._complete = {parameter for parameter, state in optimizer.state.items() if state}
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        """Undo the step, and drop its gradients."""
+        for buffer, before in self._buffers:
+            buffer.copy_(before)
+        for parameter in self._optimizer.state.keys() - self._complete:
+            del self._optimizer.state[parameter]
+        self._optimizer.zero_grad()
+
+
+def in_parts(tried: int, fits: int, whole: int) -> Notice:
+    """The line for a training whose batches of ``whole`` images are split from here on."""
+    message = (
+        f"out of memory at {tried} images at a time: from here on {_split(whole, fits)}, with the "
+        f"gradients added up; the batch and its mathematics stay."
+    )
+    return Notice("out-of-memory", message)
+
+
+def test_in_parts(tried: int, fits: int) -> Notice:
+    """The line for tests that are computed in smaller batches from here on."""
+    message = (
+        f"out of memory in the test at {tried} images at a time: from here on "
+        f"{_split(tried, fits)}. The result stays."
+    )
+    return Notice("out-of-memory", message)
+
+
+def warnings(network: nn.Module, micro_batch: int, whole: int) -> list[Notice]:
+    """What there is to say of a split, where it does change the mathematics."""
+    normalises = any(isinstance(m, _BatchNorm) and m.training for m in network.modules())
+    if micro_batch == whole or not normalises:
+        return []
+    message = (
+        f"this network normalises over the images that are computed together, now at most "
+        f"{micro_batch} instead of {whole}: that changes its results."
+    )
+    return [Notice("batch-statistics", message)]
+
+
+def _split(count: int, at_most: int) -> str:
+    """How ``count`` images are split, in words: ``4 × 32``, or ``3 × 34 or 33``."""
+    number = -(-count // at_most)
+    least, rest = divmod(count, number)
+    return f"{number} × {least + 1} or {least}" if rest else f"{number} × {least}"

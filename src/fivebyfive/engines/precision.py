@@ -1,0 +1,91 @@
+"""In which precision the products are computed: float32, bfloat16 or TensorFloat-32.
+
+Weights, gradients, the optimizer, the loss and all sums are float32 in each of them. ``fp32`` is
+just that, on cards too, where PyTorch by itself lets convolutions round to TensorFloat-32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from ..errors import DeviceError
+from ..recipes import Precision
+
+#: All there are; a device needn't have all of them.
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "tf32")
+
+
+class Arithmetic:
+    """One precision on one device.
+
+    Raises:
+        DeviceError: the device doesn't compute in it.
+    """
+
+    def __init__(self, precision: Precision, device: torch.device) -> None:
+        reason = lacks(precision, device)
+        if reason:
+            here = ", ".join(p for p in PRECISIONS if not lacks(p, device))
+            raise DeviceError(
+                f"precision {precision} can't be had on {device}: {reason}. Here there are: {here}."
+            )
+        self._precision = precision
+        self._device = device
+
+    def stepping(self) -> AbstractContextManager[None]:
+        """For steps and tests: how the device multiplies float32 meanwhile."""
+        if self._device.type != "cuda":
+            return contextlib.nullcontext()
+        return rounding_to_tf32(self._precision == "tf32")
+
+    def forward(self) -> AbstractContextManager[Any]:
+        """For the network's forward alone: PyTorch's autocast, if the precision needs it."""
+        if self._precision != "bf16":
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, torch.bfloat16)
+
+
+def lacks(precision: Precision, device: torch.device) -> str:
+    """Why ``device`` can't compute in ``precision``; empty if it can."""
+    if precision == "bf16":
+        return "" if _has_bf16(device) else "it has no instructions for bfloat16"
+    if precision == "tf32":
+        return "" if _has_tf32(device) else "only CUDA cards since Ampere (2020) have it"
+    return ""
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return False
+
+
+def _has_tf32(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+@contextlib.contextmanager
+def rounding_to_tf32(rounding: bool) -> Iterator[None]:
+    """Let CUDA round the factors of float32 products to TensorFloat-32, or not, for a while."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    switches: list[tuple[Any, str, Any]]
+    if hasattr(cudnn, "conv"):  # PyTorch 2.9 and later, which warn of the older switches
+        kind = "tf32" if rounding else "ieee"
+        switches = [(matmul, "fp32_precision", kind), (cudnn.conv, "fp32_precision", kind)]
+    else:
+        switches = [(matmul, "allow_tf32", rounding), (cudnn, "allow_tf32", rounding)]
+    before = [getattr(place, name) for place, name, _ in switches]
+    try:
+        for place, name, value in switches:
+            setattr(place, name, value)
+        yield
+    finally:
+        for (place, name, _), value in zip(switches, before, strict=True):
+            setattr(place, name, value)

@@ -1,0 +1,173 @@
+"""Will it fit? What a training holds at its fullest, and what is done where that is too much."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .. import capacity
+from ..datasets.pixels import Pixels
+from ..datasets.splits import Split
+from ..engines.eager import TEST_BATCH
+from ..training.session import Session
+from . import demand
+from .layers_table import size as words
+from .live import size
+from .memory import Memory
+
+#: What is still to come must fit with this part of it to spare: predictions are that good.
+MARGIN = 0.10
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What a training holds at its fullest on its device, in bytes.
+
+    ``program`` is what the process holds beside the training: the interpreter, PyTorch and its
+    libraries (next to nothing on a card). ``data`` are both splits as they are stored.
+    ``checkpoint`` are the copies that are written while the training goes on. ``step`` is the rest,
+    part by part, for ``batch_size`` images at once. ``testing`` is the total during a test of
+    ``tested`` images at once.
+
+    ``micro_batch`` is the largest equal split of the batch that fits (all of it, half, a quarter,
+    …), ``test_batch`` that of the images tested at once; ``None`` where not even one image does.
+    ``least`` is the total with one image at a time. ``available`` is what there is for all of it,
+    what the process holds already included; ``None`` where nobody tells. ``exact`` is whether a
+    split leaves the result as it is.
+    """
+
+    program: int
+    data: int
+    checkpoint: int
+    step: Memory
+    testing: int
+    least: int
+    available: int | None
+    batch_size: int
+    micro_batch: int | None
+    tested: int
+    test_batch: int | None
+    exact: bool
+
+    @property
+    def training(self) -> int:
+        """The total during a step."""
+        return self.program + self.data + self.checkpoint + self.step.total
+
+    @property
+    def peak(self) -> int:
+        """The most that is held at once, during a step or a test."""
+        return max(self.training, self.testing)
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing need be split."""
+        return (self.micro_batch, self.test_batch) == (self.batch_size, self.tested)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**dataclasses.asdict(self), "peak": self.peak, "fits": self.fits}
+
+    def __str__(self) -> str:
+        """One line: what is needed of what there is, and what will be done."""
+        if self.available is None:
+            return f"needs about {words(self.peak)}; how much there is can't be told here"
+        if self.fits:
+            return f"needs about {words(self.peak)} of {words(self.available)}: fits"
+        if self.micro_batch is None or self.test_batch is None:
+            return (
+                f"needs about {words(self.least)} even for one image at a time, and "
+                f"{words(self.available)} can be had: doesn't fit. Close other programs, or choose "
+                "smaller images (--resize), a smaller network or a machine with more memory"
+            )
+        splits = " and ".join(self._splits(self.micro_batch, self.test_batch))
+        return (
+            f"needs about {words(self.peak)}, {words(self.available)} can be had: doesn't fit "
+            f"whole, so {splits}"
+        )
+
+    def _splits(self, micro_batch: int, test_batch: int) -> Iterator[str]:
+        if micro_batch < self.batch_size:
+            pieces, rest = divmod(self.batch_size, micro_batch)
+            split = f"{pieces} × {micro_batch}" + (f" + {rest}" if rest else "")
+            outcome = "stays the same" if self.exact else "changes: it normalises over a batch"
+            yield f"the batch of {self.batch_size} is computed as {split} (the result {outcome})"
+        if test_batch < self.tested:
+            yield f"{test_batch} images are tested at a time"
+
+
+def foresee(session: Session, micro_batch: int | None = None) -> Foresight:
+    """What training ``session`` will take on its device, before its first step.
+
+    Nothing is computed and nothing of the network's size is taken. Two things are measured, now:
+    what the process holds, and what there is. ``micro_batch`` is the split to begin with, where
+    the user asks for one.
+
+    Raises:
+        NetworkError: the network can't be followed without running it.
+    """
+    network, recipe, data = session.network, session.recipe, session.data
+    batch_size = micro_batch or recipe.batch_size
+    tested = min(TEST_BATCH, len(data.test))
+    shape = Pixels(recipe.resize).shape(data.train.shape)
+    needs = demand.of_engine(session.engine.name, network, recipe, shape)
+    # Asked for first: PyTorch's optimizers bring libraries, which then count as held.
+    moments = sum(map(size, session.engine.optimizer_state().values()))
+
+    def step(count: int) -> Memory:
+        need = needs.training(count, again=count < recipe.batch_size)
+        return Memory.of(network, recipe.optimizer, need)
+
+    whole = step(batch_size)
+    stored = _stored(data.train) + _stored(data.test)
+    held, free = _held(session.device), capacity.free(session.device)
+    program = max(0, held - stored - whole.weights - moments)
+    on_cpu = session.device.type == "cpu"
+    checkpoint = 2 * (whole.weights + whole.optimizer) if on_cpu else 0
+    rest = program + stored + checkpoint
+    lasting = rest + whole.weights + whole.gradients + whole.optimizer
+
+    def fits(total: int) -> bool:
+        return free is None or (1 + MARGIN) * (total - held) <= free
+
+    return Foresight(
+        program=program,
+        data=stored,
+        checkpoint=checkpoint,
+        step=whole,
+        testing=lasting + needs.testing(tested),
+        least=max(rest + step(1).total, lasting + needs.testing(1)),
+        available=None if free is None else held + free,
+        batch_size=batch_size,
+        micro_batch=next((n for n in halves(batch_size) if fits(rest + step(n).total)), None),
+        tested=tested,
+        test_batch=next((n for n in halves(tested) if fits(lasting + needs.testing(n))), None),
+        exact=not _normalises(network),
+    )
+
+
+def halves(count: int) -> Iterator[int]:
+    """``count``, half of it, a quarter and so on down to 1, rounded up."""
+    while count > 1:
+        yield count
+        count = -(-count // 2)
+    yield 1
+
+
+def _held(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else capacity.resident()
+
+
+def _stored(split: Split) -> int:
+    # A limit leaves the whole in memory: what is trained on is a view of it.
+    return sum(tensor.untyped_storage().nbytes() for tensor in (split.images, split.labels))
+
+
+def _normalises(network: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) and module.training for module in network.modules())

@@ -1,0 +1,141 @@
+"""Going on with a training, as Python calls it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from . import datasets, networks, recipes, runs
+from .api import find_dataset, seconds, watchers_for
+from .engines.team import Team, joined
+from .errors import DataError, NetworkError
+from .files import sweep
+from .networks import own
+from .runs import Run
+from .runs import resume as resuming
+from .runs.finishing import finish
+from .runs.folder import FOLDER, check_plain
+from .runs.keeping import EVERY
+from .runs.lock import locked
+from .runs.record import Record
+from .training.events import Listener
+from .training.session import prepare
+from .watching.choice import Mode
+
+
+def resume(
+    run: str | Path,
+    *,
+    network: str | nn.Module | None = None,
+    data: str | Path | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    micro_batch: int | None = None,
+    allow: Collection[str] = (),
+    checkpoint_every: float = EVERY,
+    tensorboard: bool = False,
+    watch: Mode = "auto",
+    listeners: Sequence[Listener] = (),
+    **settings: Any,
+) -> Run:
+    """Go on with a run that was killed, stopped or failed, and end as if it never had been.
+
+    It goes on from the newest whole checkpoint, in the middle of an epoch if need be. Weights,
+    optimizer and metrics come out bit for bit as without the break, if the conditions are the same
+    (the build of PyTorch, the device, the engine, the number of threads); if not, a notice says so.
+    A run that has finished is given back as it is.
+
+    Args:
+        run: the run folder.
+        network: ``FILE.py:NAME`` or a module of the right kind, for runs of a network of your own;
+            no code is run because a run folder names it.
+        data: the folder of the run's data, where it isn't found by the dataset's name.
+        device: as for :func:`train`; ``auto`` takes the run's own.
+        engine: as for :func:`train`; ``auto`` takes the run's own.
+        micro_batch: as for :func:`train`; ``None`` takes what the run had come to.
+        allow: what may differ from the run that was begun: ``"data"``, ``"recipe"``.
+        checkpoint_every: as for :func:`train`.
+        tensorboard: as for :func:`train`; goes on by itself where there are event files.
+        watch: as for :func:`train`.
+        listeners: as for :func:`train`.
+        settings: ``epochs`` or ``lr``, if the recipe is allowed to change.
+
+    Raises:
+        RunError: there is no run to go on with, or another process trains it right now.
+        DataError: the data isn't the run's.
+        RecipeError: a setting isn't the run's, or can't be changed now.
+        DivergedError: as from :func:`train`.
+        Interrupted: as from :func:`train`.
+    """
+    team, record = joined(), None
+    with contextlib.ExitStack() as held:
+        with team.reporting():
+            resuming.check_allowed(allow)
+            every, folder = seconds(checkpoint_every), Path(run)
+            opened = _opened(folder, team, held)
+            recipe = resuming.changed_recipe(opened, settings, allow)
+            if opened.info["state"] == "finished" and recipe == opened.recipe:
+                return opened
+            tensorboard = tensorboard or any(folder.glob("events.out.tfevents.*"))
+            watchers = watchers_for(watch, listeners, tensorboard)
+            session = prepare(
+                recipe,
+                network=_own(opened, network),
+                folder=_data_folder(opened, data),
+                device=opened.info["device"] if device == "auto" else device,
+                engine=opened.info["engine"] if engine == "auto" else engine,
+                micro_batch=micro_batch,
+                team=team,
+            )
+            if team.leads:
+                start = resuming.restore(opened, session, allow, micro_batch is None)
+                sweep(folder)
+                sweep(folder / FOLDER)
+                record = Record(folder, session, start, every)
+        return finish(session, record, watchers)
+
+
+def _opened(folder: Path, team: Team, held: contextlib.ExitStack) -> Run:
+    """The run, locked till ``held`` ends; the leader alone looks into the folder."""
+    info = None
+    if team.leads:
+        runs.load(folder)
+        check_plain(folder)
+        held.enter_context(locked(folder))
+        info = runs.load(folder).info
+    info = team.exchange(info)[0]
+    return Run(folder, info, recipes.from_dict(info["recipe"]))
+
+
+def _own(run: Run, network: str | nn.Module | None) -> nn.Module | Callable[[], nn.Module] | None:
+    """The network to go on with where the user has to bring it; ``None`` for a named one."""
+    name = run.recipe.network
+    if isinstance(network, nn.Module):
+        return network
+    if network is not None and networks.is_own(network):
+        return own.find(network).make
+    if name in networks.NETWORKS and network in (None, name):
+        return None
+    if name in networks.NETWORKS:
+        raise NetworkError(f"the run's network is {name}; {network!r} can't go on with it.")
+    raise NetworkError(
+        f"the run's network {name!r} isn't one of the named ones, and no code is run because a run "
+        f"folder names it. Name it yourself: fivebyfive train FILE.py:NAME --resume {run.path}, "
+        "or in Python resume(run, network=…)."
+    )
+
+
+def _data_folder(run: Run, data: str | Path | None) -> Path | None:
+    """Where the user says that the run's data is; a path in run.json is never followed."""
+    if data is not None:
+        return find_dataset(run.recipe, data)[1]
+    if run.recipe.dataset in datasets.names():
+        return None
+    raise DataError(
+        f"the run's data, {run.recipe.dataset!r}, isn't a named dataset. Say where it is: "
+        "--data FOLDER."
+    )

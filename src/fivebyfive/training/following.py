@@ -1,0 +1,32 @@
+"""What every process but the leader does: train along, and neither write nor say anything."""
+
+from __future__ import annotations
+
+from ..errors import DivergedError
+from .progress import Progress
+from .session import Session
+from .stopping import Interrupted
+
+
+class Unkept:
+    """A :class:`~fivebyfive.training.loop.Keeper` that leaves the keeping to the leader's."""
+
+    def keep(self, progress: Progress) -> None:
+        """Nothing to do."""
+
+    def keep_now(self, progress: Progress, wait: bool = False) -> None:
+        """Nothing to do."""
+
+
+def follow(session: Session) -> None:
+    """Train along with the leader, up to the same end.
+
+    Raises:
+        SystemExit: the training ended early. The leader, which knows it too, says why.
+    """
+    try:
+        session.run(session.started(None), [], Unkept())
+    except Interrupted as stop:
+        session.team.quit(128 + stop.signal)
+    except DivergedError as error:
+        session.team.quit(error.status)

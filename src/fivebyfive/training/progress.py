@@ -1,0 +1,78 @@
+"""Where a training stands: all that the rest of it depends on, beside weights and optimizer.
+
+Order and dropout are functions of the seed and the position, so no random state belongs to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ..engines.work import Tally
+from .events import EpochDone, Speed
+from .pace import Meter
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A position in a training, with the sums that run on from there.
+
+    ``epoch`` counts from 1, ``step`` says how many of its steps are done. When all of them are, the
+    epoch is trained but not yet tested; when that is done too, the position is step 0 of the next.
+    """
+
+    epoch: int = 1
+    step: int = 0
+    tally: Tally = field(default_factory=Tally)
+    plateau_since: int | None = None  # see Plateau
+    done: EpochDone | None = None  # the last epoch that was trained and tested
+    seconds: float = 0.0  # the training has taken so far
+    meter: Meter = field(default_factory=Meter)  # of this epoch
+    total: Meter = field(default_factory=Meter)  # of the whole training
+
+    @property
+    def place(self) -> str:
+        """The position in words."""
+        if self.step:
+            return f"epoch {self.epoch}, after step {self.step}"
+        return "the start" if self.epoch == 1 else f"the end of epoch {self.epoch - 1}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values; numbers keep all their digits."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Progress:
+        """Read :meth:`as_dict` back.
+
+        Raises:
+            ValueError: something is missing, or isn't what it should be.
+        """
+        try:
+            done = values["done"]
+            progress = cls(
+                epoch=values["epoch"],
+                step=values["step"],
+                tally=Tally(**values["tally"]),
+                plateau_since=values["plateau_since"],
+                done=None
+                if done is None
+                else EpochDone(**{**done, "speed": Speed(**done["speed"])}),
+                seconds=values["seconds"],
+                meter=Meter(**values["meter"]),
+                total=Meter(**values["total"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no position of a training: {error}") from error
+        counts = (progress.epoch, progress.step, progress.tally.correct, progress.tally.count)
+        numbers = (progress.tally.loss, progress.seconds)
+        if not (
+            all(type(count) is int and count >= 0 for count in counts)
+            and progress.epoch >= 1
+            and (progress.plateau_since is None or type(progress.plateau_since) is int)
+            and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        ):
+            raise ValueError("no position of a training: a number isn't what it should be")
+        return progress

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fivebyfive import runs
+from fivebyfive.errors import RunError
+from fivebyfive.runs import checkpoints
+from fivebyfive.runs.record import Record
+from fivebyfive.training.events import Result
+from fivebyfive.training.session import Session
+
+
+def state(folder: Path) -> str:
+    return str(json.loads((folder / "run.json").read_text())["state"])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(KeyboardInterrupt, "interrupted"), (RuntimeError, "failed")]
+)
+def test_the_state_tells_how_it_ended(
+    session: Session,
+    tmp_path: Path,
+    error: type[BaseException],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> Result:
+        assert state(tmp_path) == "running"
+        raise error
+
+    record = Record(tmp_path, session)
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "run", fail)
+        with pytest.raises(error):
+            record.train([])
+    assert state(tmp_path) == expected
+
+
+def test_a_finished_run_has_all_its_files(session: Session, tmp_path: Path) -> None:
+    folder = tmp_path / "r"
+    folder.mkdir()
+    result = Record(folder, session).train([])
+    assert state(folder) == "finished"
+    run = runs.load(folder)
+    assert run.result == result.as_dict()
+    assert run.info["changed"] == ["dataset", "batch_size", "epochs", "lr"]
+    assert checkpoints.numbers(folder) == [1, 2]
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"checkpoints", "curves.png", "metrics.jsonl", "model.safetensors", "run.json"}
+
+
+def test_a_folder_that_was_just_taken(session: Session, tmp_path: Path) -> None:
+    (tmp_path / "run.json").touch()
+    with pytest.raises(RunError, match="just taken by another run"):
+        Record(tmp_path, session)
+
+
+def test_the_first_error_is_the_one_told(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> None:
+        raise RunError("no space left")
+
+    def fail(*_: object) -> Result:
+        monkeypatch.setattr(Record, "_save", no_space)
+        raise ValueError("first")
+
+    record = Record(tmp_path, session)
+    monkeypatch.setattr(Session, "run", fail)
+    with pytest.raises(ValueError, match="first"):
+        record.train([])
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_of_a_training(
+    number: signal.Signals, status: int, tiny_folder: Path, tmp_path: Path
+) -> None:
+    words = ["train", "lenet", "--data", str(tiny_folder), "--epochs", "100000", "--run", "r"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fivebyfive", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    weights = tmp_path / "r" / "model.safetensors"
+    deadline = time.monotonic() + 120
+    while not weights.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, number)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == status
+    assert "stopped at " in told
+    assert "fivebyfive train --resume r" in told
+    assert "Traceback" not in told
+    assert state(tmp_path / "r") == "interrupted"
+    run = runs.load(tmp_path / "r")
+    assert run.result is None
+    assert run.network() is not None  # the last finished epoch's
+    assert run.metrics()
