@@ -73,7 +73,9 @@ def alone(recipe: str, batch: int, engine: str) -> dict[str, Any]:
 def measure(recipe: str, batch: int, engine: str) -> dict[str, Any]:
     """Foresee one training and train it; bytes."""
     limit = max(LEAST, STEPS * batch)
-    session = api.ready(recipe, engine=engine, device="cpu", batch_size=batch, limit=limit, epochs=1)
+    session = api.ready(
+        recipe, engine=engine, device="cpu", batch_size=batch, limit=limit, epochs=1
+    )
     before = capacity.resident()
     foresight = foresee(session)
     after = capacity.resident()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from torch import nn
 from . import config as configuration
 from . import datasets, networks, recipes, runs, watching
 from .engines.team import ALONE, Team, joined
-from .errors import RecipeError, RunError, UnknownNameError
+from .errors import NetworkError, RecipeError, RunError, UnknownNameError
+from .looking.foresight import foresee
 from .recipes import Recipe
 from .runs import Run
 from .runs.finishing import finish
@@ -94,6 +96,7 @@ def train(
                 team=team,
                 **settings,
             )
+            session = foretold(session, micro_batch)
             if team.leads:
                 folder = held.enter_context(claimed(path, session.recipe.name))
                 record = Record(folder, session, every=every)
@@ -131,6 +134,20 @@ def ready(
         micro_batch=micro_batch,
         team=team,
     )
+
+
+def foretold(session: Session, micro_batch: int | None) -> Session:
+    """With words for the memory it will take.
+
+    Where that isn't there, batches are computed in parts from the start, unless the user said how.
+    """
+    try:
+        foreseen = foresee(session, micro_batch)
+    except NetworkError:  # it can't be followed without running it
+        return session
+    if micro_batch is None and session.team.size == 1:
+        session.engine.micro_batch = foreseen.micro_batch or 1
+    return dataclasses.replace(session, memory=str(foreseen))
 
 
 def resolve(what: What | None) -> Recipe:

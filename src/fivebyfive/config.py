@@ -22,7 +22,7 @@ else:  # pragma: no cover (the same library under its older name)
 
 RECIPE = "recipe"
 ALIASES = {"data": "dataset"}
-WORDS = (RECIPE, "network", "dataset", "optimizer", "init", "loss")
+WORDS = (RECIPE, "network", "dataset", "optimizer", "init", "loss", "precision")
 
 
 def read(path: str | Path) -> dict[str, Any]:

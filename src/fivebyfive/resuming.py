@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from . import datasets, networks, recipes, runs
-from .api import find_dataset, seconds, watchers_for
+from .api import find_dataset, foretold, seconds, watchers_for
 from .engines.team import Team, joined
 from .errors import DataError, NetworkError
 from .files import sweep
@@ -91,6 +91,7 @@ def resume(
                 micro_batch=micro_batch,
                 team=team,
             )
+            session = foretold(session, micro_batch)
             if team.leads:
                 start = resuming.restore(opened, session, allow, micro_batch is None)
                 sweep(folder)

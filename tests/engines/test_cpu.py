@@ -183,10 +183,18 @@ def test_lenet_has_the_losses_of_float64(seed):
     assert (found < NEAR).all()
 
 
-@pytest.mark.parametrize(("seed", "count"), [(0, 40), *slow((0, 200), (1, 200), (2, 200))])
-def test_every_step_of_the_convnet_is_that_of_float64(seed, count):
+CONVNET = recipes.get("convnet-mnist")
+ALEXNET = recipes.get("alexnet-d2l").but(batch_size=8)  # in float64 the recipe's 128 take an hour
+
+
+@pytest.mark.parametrize(
+    ("recipe", "count", "kink"),
+    [(CONVNET, 40, 5e-3), *slow((CONVNET, 200, 5e-3), (ALEXNET, 200, 0.3))],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_every_step_is_that_of_float64(recipe, count, kink):
     """Taken from float64's own weights and moments each time, so that nothing can grow."""
-    recipe, data = recipes.get("convnet-mnist").but(seed=seed), datasets.load("sample")
+    data = datasets.load("sample", limit=100 * recipe.batch_size)
     exact = Exact(recipe, data)
     engine = Cpu(start(recipe, data), recipe, data.train, data.test, CPU)
     for epoch, step in steps(recipe, data, count):
@@ -198,12 +206,13 @@ def test_every_step_of_the_convnet_is_that_of_float64(seed, count):
         assert abs(tally.mean_loss - loss) < NEAR * loss
         parameters = (engine.network.parameters(), exact.network.parameters(), before)
         for found, expected, old in zip(*parameters, strict=True):
-            # Mostly 1e-5; a gradient that takes the other way at a kink or tie makes it 1e-3.
-            assert (found - expected).norm() < 5e-3 * (expected - old).norm()
+            # Mostly 1e-5 to 1e-4. A gradient that takes the other way at a ReLU's kink or a tie of
+            # maxima, where rounding decides, makes it more, the smaller the batch.
+            assert (found - expected).norm() < kink * (expected - old).norm()
 
 
 def test_the_convnet_begins_with_the_losses_of_float64():
-    found = apart(recipes.get("convnet-mnist"), datasets.load("sample"), count=15)
+    found = apart(CONVNET, datasets.load("sample"), count=15)
     assert (found < NEAR).all()
 
 
@@ -212,18 +221,8 @@ def test_the_convnet_begins_with_the_losses_of_float64():
 def test_the_convnet_leaves_float64_when_pytorch_does():
     left = []
     for seed in range(5):
-        recipe = recipes.get("convnet-mnist").but(seed=seed)
-        found = apart(recipe, datasets.load("sample"), count=80, engines=(Cpu, Eager))
+        found = apart(CONVNET.but(seed=seed), datasets.load("sample"), 80, (Cpu, Eager))
         assert (found[:, -1] > NEAR).all()
         left.append((found > NEAR).int().argmax(1))
     ours, pytorchs = torch.stack(left).median(0).values
     assert 2 * ours >= pytorchs >= 10
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_alexnet_has_the_losses_of_float64():
-    """In smaller batches than the recipe's, for float64's sake; through two epochs."""
-    recipe = recipes.get("alexnet-d2l").but(batch_size=8)
-    found = apart(recipe, datasets.load("sample", limit=800))
-    assert (found < NEAR).all()

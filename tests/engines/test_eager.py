@@ -12,9 +12,10 @@ from fivebyfive import engines, networks
 from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.allocator import keep_large_buffers
-from fivebyfive.engines.eager import Eager, lay_out, make_optimizer
+from fivebyfive.engines.eager import TEST_BATCH, Eager, lay_out, make_optimizer
 from fivebyfive.engines.work import Epoch, Tally
 from fivebyfive.errors import DeviceError, UnknownNameError
+from fivebyfive.looking.live import Live
 from fivebyfive.randomness import epoch_order
 from fivebyfive.recipes import Recipe
 
@@ -188,6 +189,15 @@ def test_frozen_parameters_stay() -> None:
     net[0].weight.requires_grad_(False)  # type: ignore[index]
     optimizer = make_optimizer("sgd", net, 0.1)
     assert len(optimizer.param_groups[0]["params"]) == 5
+
+
+def test_large_images_are_made_for_a_batch_alone() -> None:
+    """At most 200 MB beyond the stored bytes, also for a test's larger batch."""
+    stored = torch.zeros(TEST_BATCH, 1, 28, 28, dtype=torch.uint8)
+    with Live() as live:
+        images = Pixels(224, 0.28, 0.35)(stored)
+    assert images.shape == (TEST_BATCH, 1, 224, 224)
+    assert live.peak <= 200_000_000
 
 
 def test_the_epochs_batches_are_all_its_images() -> None:

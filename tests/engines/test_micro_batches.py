@@ -17,6 +17,7 @@ from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.cpu import Cpu
 from fivebyfive.engines.eager import Eager
 from fivebyfive.engines.micro_batches import in_parts, parts
+from fivebyfive.engines.out_of_memory import is_out_of_memory
 from fivebyfive.engines.work import Epoch, Tally
 from fivebyfive.errors import OutOfMemoryError, RecipeError
 from fivebyfive.kernels.library import report
@@ -32,6 +33,8 @@ ERRORS = [
                  " memory: you tried to allocate 4096 bytes. Error code 12"),
     MemoryError("std::bad_alloc"),
     RuntimeError("could not create a memory object"),
+    RuntimeError("could not create a primitive"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     RuntimeError("MPS backend out of memory (MPS allocated: 1.00 GB, max allowed: 2.00 GB)."),
 ]  # fmt: skip
 PLACES = ["forward", "backward", "optimizer"]
@@ -131,7 +134,11 @@ def fail_once(engine: Eager, error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: str(error)[:20])
-@pytest.mark.parametrize("place", PLACES)
+def test_they_are_recognised(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(("place", "error"), list(zip(PLACES, ERRORS, strict=False)))
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("kind", engines.ENGINES.values())
 def test_goes_on_as_if_started_so(
@@ -222,7 +229,9 @@ def test_the_kernels_run_out_of_memory(tiny: Dataset, monkeypatch: pytest.Monkey
     assert tallies[0] == tallies[1]
     assert failing.evaluate() == started.evaluate()
     same(failing, started)
-    assert "2 × 8" in failing.news()[0].message
+    assert [notice.message.split(",")[0] for notice in failing.news()] == [
+        "out of memory at 16 images at a time: from here on 2 × 8"
+    ]
 
 
 def test_the_kernels_run_out_of_memory_in_the_test(

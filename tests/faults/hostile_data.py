@@ -134,6 +134,8 @@ def bombs(_: Made, rng: random.Random) -> Iterator[Case]:
         ((2**32 - 1, 2**32 - 1, 2**32 - 1), 1 << 30),
     ):
         yield f"{zeros:,} zeros as {promised}", f"{IMAGES}.gz", bomb(header(8, *promised), zeros)
+    for side in (1295, 1 << 11, 1 << 12, 1 << 13):  # the first is just what may be tried
+        yield f"images of {side}×{side} that fit each other", f"{IMAGES}.gz", fitting_bombs(side)
     yield "1 GiB of zeros as labels", f"{LABELS}.gz", bomb(header(8, 1 << 30), 1 << 30)
     yield "1 GiB of zeros", f"{IMAGES}.gz", bomb(b"", 1 << 30)
 
@@ -147,6 +149,17 @@ def bomb(start: bytes, zeros: int) -> bytes:
     last = deflate.flush(zlib.Z_FINISH)
     top = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
     return top + first + again * (zeros // piece) + last + bytes(8)
+
+
+def fitting_bombs(side: int) -> Callable[[Path], object]:
+    """Training and test images that fit each other and the labels."""
+
+    def make(path: Path) -> None:
+        for name, count in ((IMAGES, 40), (NAMES[2], 20)):
+            content = bomb(header(8, count, side, side), count * side * side)
+            path.with_name(f"{name}.gz").write_bytes(content)
+
+    return make
 
 
 class Deletes:

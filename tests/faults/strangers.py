@@ -27,7 +27,7 @@ def changes() -> dict[str, Change]:
     found: dict[str, Change] = {}
     for seed in range(60):
         found[f"run.json, seed {seed}"] = edit_info
-    for seed in range(40):
+    for seed in range(60):
         found[f"state.json, seed {seed}"] = edit_state
     for name, text in TEXTS.items():
         found[f"run.json is {name}"] = whole("run.json", text)

@@ -99,7 +99,7 @@ def test_a_file_of_another_checkpoint(run: Path, newest: Path, name: str) -> Non
         passed_over(run)
 
 
-@pytest.mark.parametrize(("first", "second"), itertools.combinations(NAMES, 2))
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(NAMES, 2)))
 def test_two_files_in_each_others_place(run: Path, newest: Path, first: str, second: str) -> None:
     (newest / first).rename(newest / "between")
     (newest / second).rename(newest / first)

@@ -17,12 +17,13 @@ from fivebyfive.runs import checkpoints
 
 from .conftest import Undisturbed
 from .injection import Fault
-from .trials import Ended, Outcome, Setting, Victims, finish, outcome, strays
+from .trials import Ended, Outcome, Setting, Victims, finish, outcome
 
 #: Few steps: every write of it is made to fail once.
 SETTING = Setting("disk", "lenet-d2l", "eager", limit=40, epochs=2, every=2)
-#: What may fail and the run still comes to a good end: the old checkpoint lies about, no more.
-HARMLESS = re.compile(r"(rename|remove) checkpoints/\d+\.part")
+#: What may fail and the run still comes to a good end: an old checkpoint lies about, whoever comes
+#: meanwhile isn't told who holds the lock, or run.json gets its name in the second-best way.
+HARMLESS = re.compile(r"(rename|remove) checkpoints/\d+\.part|\w+ lock\.json.*|link run\.json")
 WATCHED = ("write", "fsync", "rename", "link", "open", "mkdir", "truncate", "remove")
 #: Those tried in the default run.
 FAST = (
@@ -47,16 +48,16 @@ def fails(victims: Victims, expected: Outcome, run: Path, fault: Fault) -> None:
     assert ended.struck is not None, f"{fault} didn't happen"
     name = fault.at.replace("\\", "")
     assert "Traceback" not in ended.err, ended.err
-    if not HARMLESS.fullmatch(name):
+    after_lock = name == "fsync ." and fault.nth == 1
+    if ended.status or not (after_lock or HARMLESS.fullmatch(name)):
         assert ended.status in (1, 2), ended.status
         check_message(ended, run, name, fault.do)
     if saved_before(ended):
         found, damaged = checkpoints.newest(run, 1 << 30)
         assert found is not None
         assert not damaged
-    if ended.status or not (run / "run.json").exists():
+    if ended.status:
         finish(victims, SETTING, run)
-    assert not strays(run)
     assert outcome(run) == expected
 
 

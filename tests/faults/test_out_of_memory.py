@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from fivebyfive.kernels.library import report
+
 if sys.platform != "linux":
     pytest.skip("limits of the address space hold on Linux", allow_module_level=True)
 
-#: Trains three steps of 64 and tests 64 images; prints what became of it. A warm-up on a copy
-#: starts the threads and fills the caches, so that the limit leaves the room named for the run.
+#: Trains three steps of 64 images and tests 64; prints what became of it. A step with a copy, on
+#: one image, starts threads and fills caches first, so that the limit leaves the room it names.
 CHILD = """
 import copy, hashlib, json, resource, sys
 from pathlib import Path
@@ -26,14 +28,14 @@ from fivebyfive.engines.work import Epoch, Tally
 from fivebyfive.errors import OutOfMemoryError
 from fivebyfive.recipes import Recipe
 
-kind, micro_batch, room, side = sys.argv[1], int(sys.argv[2]) or None, int(sys.argv[3]), int(sys.argv[4])
+kind, micro_batch, room, side = sys.argv[1], *map(int, sys.argv[2:])
 torch.manual_seed(0)
 torch.set_num_threads(2)
 images = torch.randint(0, 256, (192, 1, 28, 28), dtype=torch.uint8)
 train, test = Split(images, torch.arange(192) % 3), Split(images[:64], torch.arange(64) % 3)
 net = nn.Sequential(
-    nn.Conv2d(1, 48, 5, padding=2), nn.ReLU(), nn.Dropout(), nn.Conv2d(48, 48, 3, padding=1), nn.ReLU(),
-    nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(768, 3),
+    nn.Conv2d(1, 48, 5, padding=2), nn.ReLU(), nn.Dropout(), nn.Conv2d(48, 48, 3, padding=1),
+    nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(768, 3),
 ) if kind != "kernels" else nn.Sequential(
     nn.Conv2d(1, 64, 5, padding=2), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(),
     nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
@@ -46,8 +48,8 @@ def make(net, micro_batch):
     return engines.make(name, net, recipe, train, test, device, micro_batch)
 
 warm = make(copy.deepcopy(net), 1)
-warm.train(Epoch(1, torch.arange(4), 64), 0, 1, Tally())
-engine = make(net, micro_batch)
+warm.train(Epoch(1, torch.arange(1), 64), 0, 1, Tally())
+engine = make(net, micro_batch or None)
 del warm
 release(device)
 if room:
@@ -77,3 +79,31 @@ def child(kind: str, micro_batch: int = 0, room: int = 0, side: int = 64) -> dic
     assert done.returncode == 0, done.stderr[-2000:]
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
+
+
+@pytest.mark.parametrize("kind", ["eager", "cpu", "kernels"])
+def test_a_run_goes_on_as_if_started_so(kind: str) -> None:
+    if kind != "eager" and not report().active:
+        pytest.skip("the kernels aren't built here")
+    # MiB that are enough for some images, but not for 64, and the side of an image.
+    room, side = {"eager": (100, 64), "cpu": (100, 64), "kernels": (60, 32)}[kind]
+    short = child(kind, room=room, side=side)
+    assert short["micro_batch"] < 64
+    told = "out of memory at 64 images at a time: from here on"
+    assert len([message for message in short["news"] if message.startswith(told)]) == 1
+    started = child(kind, micro_batch=short["micro_batch"], side=side)
+    assert started["news"] == []
+    assert short["weights"] == started["weights"]
+    assert short["loss"] == started["loss"]
+    assert short["tested"] == started["tested"]
+    whole = child(kind, side=side)
+    assert whole["micro_batch"] == 64
+    # Adam's first steps make much of a small gradient's rounding.
+    assert whole["loss"] == pytest.approx(short["loss"], rel=5e-3)
+
+
+def test_one_image_that_doesnt_fit_is_told() -> None:
+    message = child("eager", room=100, side=1024)["error"]
+    assert message.startswith("out of memory on cpu even with one image at a time")
+    assert "MiB more were asked for" in message
+    assert "missing" in message

@@ -1,5 +1,5 @@
-"""A mirror fails in one of many ways, at one of the four files: the next mirror gives it. If none is
-left, an error says what happened, in time.
+"""A mirror fails in one of many ways, at one of the four files: the next mirror gives it. With no
+other left, an error says so, in time.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import signal
 import sys
 import time
@@ -21,12 +22,10 @@ from typing import Any
 import torch
 from injection import Fault, Watch, install, install_steps
 
-from fivebyfive import api, cli, examine
+import fivebyfive
+from fivebyfive import cli
 from fivebyfive.kernels.library import report
-from fivebyfive.watching import curves, lines
-
-#: Imported for whoever is forked.
-READY = (api, examine, curves, lines)
+from fivebyfive.watching import curves
 
 
 def main() -> None:
@@ -51,7 +50,10 @@ def main() -> None:
 
 
 def warm_up() -> None:
-    """Load what a training would load by and by, without starting any thread: threads don't fork."""
+    """Load all that a training would, without starting any thread: threads don't fork."""
+    for module in pkgutil.walk_packages(fivebyfive.__path__, "fivebyfive."):
+        if "._" not in module.name:  # the program itself, and the library of kernels
+            importlib.import_module(module.name)
     torch.set_num_threads(1)
     report()
     weight = torch.zeros(1, requires_grad=True)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -25,7 +25,7 @@ def compare(network, shape, seed, passes):
     passes.clear()
     x, out_grad = ordinary(network, shape, seed)
     yardstick = measure(network, x, out_grad)
-    assert yardstick.undecided.sum() <= 1 + yardstick.undecided.numel() / 100
+    assume(yardstick.undecided.sum() <= 1 + yardstick.undecided.numel() / 100)
     found = gradients(accelerate(network), x, yardstick.out_grad, torch.float32)
     assert passes, "the kernels were not used"
     for a, b, size in zip(found, yardstick.exact, yardstick.magnitudes, strict=True):

@@ -98,7 +98,7 @@ def test_every_named_network_adds_up(name):
     memory = layers.memory
     assert (memory.weights, memory.gradients, memory.optimizer) == (weights, weights, 2 * weights)
     assert memory.images == 4 * 4 * torch.Size(architecture.input).numel()
-    assert memory.total == 4 * weights + memory.activations + memory.images
+    assert memory.total == 4 * weights + memory.activations + memory.images + memory.workspace
     assert layers.rows[0].input_shape == (1, *architecture.input)
     assert layers.rows[-1].output_shape == (1, 10)
 
@@ -109,7 +109,7 @@ def test_json_is_plain(name):
     assert json.loads(json.dumps(values, allow_nan=False)) == values
     assert values["memory"]["total"] == sum(
         values["memory"][part]
-        for part in ("weights", "gradients", "optimizer", "activations", "images")
+        for part in ("weights", "gradients", "optimizer", "activations", "images", "workspace")
     )
 
 

@@ -31,7 +31,13 @@ def test_a_wide_terminal_shows_everything(convnet):
         "all",
     ):
         assert part in text
-    for part in ("7.686 MFLOP", "training, 512 images", "adam's state", "kept activations"):
+    for part in (
+        "7.686 MFLOP",
+        "training, 512 images",
+        "adam's state",
+        "kept activations",
+        "workspace",
+    ):
         assert part in text
 
 

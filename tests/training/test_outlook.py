@@ -64,7 +64,7 @@ def test_a_resumed_training_tells_what_is_left():
         *outlook(), [(9.0, stretch(100, epoch=9)), (2.8, stretch(101, epoch=9)),
                      (2.8, stretch(102, epoch=9))]
     )  # fmt: skip
-    assert "42 min for 2 epochs" in said[-1].message
+    assert "41 min for 2 epochs" in said[-1].message
 
 
 @given(st.floats(1, 1e6), st.integers(1, 100_000), st.integers(1, 100_000), st.floats(0, 100))

@@ -18,7 +18,6 @@ from .. import files
 from ..errors import DataError
 from . import idx, locate
 from .catalog import CATALOG
-from .folder import NAMES
 from .idx import Content, Kind
 
 #: What is noted of an archive by its path: ``size``, ``mtime_ns``, ``inode``, and the ``sha256`` of
@@ -43,15 +42,15 @@ def read(paths: Sequence[Path], greatest: Sequence[int], *, fresh: bool = False)
     notes = _read_notes(folder)
     news: Notes = {}
     contents = []
-    for path, most, digests in zip(paths, greatest, _digests(), strict=True):
+    for path, most, sizes in zip(paths, greatest, _sizes(), strict=True):
         key, look = str(path.absolute()), _look(path)
-        digest = next((d for d in digests if notes.get(key) == {**look, "sha256": d}), None)
+        digest = next((d for d in sizes if notes.get(key) == {**look, "sha256": d}), None)
         content = None
         if digest is not None and not fresh:
-            content = _copy(folder / digest, idx.kind_of(path), most, look["size"])
+            content = _copy(folder / digest, idx.kind_of(path), sizes[digest], look["size"])
         if content is None:
             content = idx.read(path, idx.kind_of(path), most)
-            if content.packed and content.sha256 in digests and _keep(folder, content):
+            if content.packed and content.sha256 in sizes and _keep(folder, content):
                 news[key] = {**look, "sha256": content.sha256}
         contents.append(content)
     if news:
@@ -91,10 +90,10 @@ def _keep(folder: Path, content: Content) -> bool:
     return False
 
 
-def _digests() -> list[set[str]]:
-    """Those of the contents worth keeping, for each of the four files; the sample's are not."""
-    entries = [entry for entry in CATALOG.values() if entry.mirrors]
-    return [{entry.files[number].sha256 for entry in entries} for number in range(len(NAMES))]
+def _sizes() -> list[dict[str, int]]:
+    """Size by digest of what is worth keeping, for each of the four files; not of the sample."""
+    by_name = zip(*(entry.files for entry in CATALOG.values() if entry.mirrors), strict=True)
+    return [{file.sha256: file.size for file in alike} for alike in by_name]
 
 
 def _read_notes(folder: Path) -> Notes:

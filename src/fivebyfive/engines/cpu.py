@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
-from ..kernels.accelerate import accelerate, fuses_convolutions
+from ..kernels.accelerate import accelerate, forget_workspaces, fuses_convolutions
 from ..kernels.finding import hooked
 from ..kernels.stepper import PlainOptimizer, Stepper, Sums, find_whole
 from ..recipes import Recipe
@@ -45,6 +45,9 @@ class Cpu(Eager):
         # The kernels compute in float32 only: in bf16 all is PyTorch's, as in the eager engine.
         kernels = recipe.precision == "fp32"
         fused = kernels and fuses_convolutions(network)
+        self._original = network
+        # Where memory is short: in training (with gradients: True), in the test (False).
+        self._short: set[bool] = set()
         seen = accelerate(network) if fused else network
         super().__init__(seen, recipe, train, test, device, micro_batch, news)
         if fused:
@@ -128,8 +131,17 @@ class Cpu(Eager):
         super()._compute_in_parts(tried, fits)
         self._leave_kernels()
 
+    def _make_room(self) -> None:
+        self._short.add(torch.is_grad_enabled())
+        forget_workspaces(self.network)
+        super()._make_room()
+
+    def _module(self) -> nn.Module:
+        return self._original if torch.is_grad_enabled() in self._short else self.network
+
     def _leave_kernels(self) -> None:
-        """Take no more whole steps in the kernels, which can't compute a batch in parts."""
+        """Train in PyTorch alone, which computes in parts with less memory than the kernels."""
+        self._short.add(True)
         if self._stepper is not None:
             _ = self.optimizer  # takes over the moments that are there
             self._stepper = None

@@ -23,7 +23,7 @@ from ..errors import NetworkError
 from ..modes import in_mode
 from ..randomness import STEP, TEST, derive, kept, reseed
 from ..recipes import Optimizer, Recipe
-from .allocator import keep_large_buffers
+from .allocator import keep_large_buffers, release
 from .dropout import DropoutByImage, may_drop
 from .micro_batches import Undo, checked, in_parts, parts, test_in_parts, until_it_fits, warnings
 from .out_of_memory import is_out_of_memory
@@ -67,6 +67,7 @@ class Eager:
         self._watch = Stopwatch(device)
         self._dropout_by_image = may_drop(network)
         lay_out(network, self._pixels(self._train.images[:2]))
+        self._too_many = 0  # images at a time that memory ran out at, until it is told
         self._news = [*news, *warnings(network, self.micro_batch, recipe.batch_size)]
 
     @functools.cached_property
@@ -84,7 +85,7 @@ class Eager:
                 at_most = min(self.micro_batch, images)
                 compute = functools.partial(self._step, epoch, step)
                 undo = Undo(self.network, self.optimizer)
-                found, fits = until_it_fits(compute, at_most, undo, self._device)
+                found, fits = until_it_fits(compute, at_most, self._device, undo, self._make_room)
                 if fits < at_most:
                     self._compute_in_parts(at_most, fits)
                 sums += found
@@ -126,7 +127,7 @@ class Eager:
             for first in self._test_batches():
                 at_most = min(self._test_at_once, len(self._test) - first)
                 compute = functools.partial(self._test_batch, first)
-                found, fits = until_it_fits(compute, at_most, lambda: None, self._device)
+                found, fits = until_it_fits(compute, at_most, self._device, self._make_room)
                 if fits < at_most:
                     self._test_at_once = fits
                     self._news.append(test_in_parts(at_most, fits))
@@ -147,12 +148,21 @@ class Eager:
     def news(self) -> list[Notice]:
         """What has happened since this was last asked."""
         news, self._news = self._news, []
+        if self._too_many:
+            whole = self.recipe.batch_size
+            news.append(in_parts(self._too_many, self.micro_batch, whole))
+            news += warnings(self.network, self.micro_batch, whole)
+            self._too_many = 0
         return news
 
     def _compute_in_parts(self, tried: int, fits: int) -> None:
         """Remember for the rest of the run that ``tried`` images at a time were too many."""
-        self.micro_batch, whole = fits, self.recipe.batch_size
-        self._news += [in_parts(tried, fits, whole), *warnings(self.network, fits, whole)]
+        self.micro_batch = fits
+        self._too_many = self._too_many or tried
+
+    def _make_room(self) -> None:
+        """Give back the memory that is kept but not in use."""
+        release(self._device)
 
     def _forward(self, images: Tensor) -> Tensor:
         """The network's scores, in float32 whatever it computes in."""

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import RecipeError
-from .allocator import release
 from .out_of_memory import check
 from .work import Notice
 
@@ -45,15 +44,16 @@ def checked(micro_batch: int | None, batch_size: int) -> int:
 
 
 def until_it_fits(
-    compute: Callable[[int], T], at_most: int, undo: Callable[[], None], device: torch.device
+    compute: Callable[[int], T], at_most: int, device: torch.device, *after: Callable[[], None]
 ) -> tuple[T, int]:
     """Compute with ``at_most`` images at a time or, while memory runs out, with half as many.
 
     Args:
         compute: called with the number of images at a time.
         at_most: the number to begin with.
-        undo: called after each failure; puts back what ``compute`` may have changed.
         device: whose memory it is.
+        after: called after each failure, to put back what ``compute`` may have changed and to give
+            back what can be.
 
     Returns:
         What ``compute`` gave, and how many images at a time it was.
@@ -67,8 +67,8 @@ def until_it_fits(
         except (RuntimeError, MemoryError) as error:
             check(error, at_most, device)
         # Only out here is the error gone, and with its traceback what the failed attempt held.
-        undo()
-        release(device)
+        for each in after:
+            each()
         at_most //= 2
 
 

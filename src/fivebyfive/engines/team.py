@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -30,8 +31,6 @@ from ..errors import FiveByFiveError, RankGoneError, TeamError
 #: How long a process waits for another's gradients, and for one that downloads, tests or writes.
 #: One that ends is noticed at once: the system closes its connections.
 TIMEOUT, PATIENCE = timedelta(seconds=60), timedelta(minutes=20)
-#: How long the others wait for the leader to have its last word.
-GRACE = timedelta(seconds=20)
 
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -72,11 +71,10 @@ class Team:
 
     @contextlib.contextmanager
     def reporting(self) -> Iterator[None]:
-        """In this block what can't be for one can't be for all, and the leader tells it.
+        """In this block what can't be for one can't be for all: the leader tells it, all end.
 
         Raises:
             FiveByFiveError: on the leader, its own or a TeamError with another's words.
-            SystemExit: on the others.
         """
         try:
             yield
@@ -118,14 +116,14 @@ class Team:
         if self.size == 1:
             return dict(tensors)
         here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        told = {name: [list(t.shape), str(t.dtype).split(".")[1]] for name, t in here.items()}
-        told = self.exchange(told)[0]
-        if not self.leads:
-            here = {n: torch.empty(shape, dtype=getattr(torch, d)) for n, (shape, d) in told.items()}
-        with self.noticing():
-            for name in told:
-                dist.broadcast(here[name], 0)
-        return here
+        told = [(name, list(t.shape), str(t.dtype).split(".")[1]) for name, t in here.items()]
+        shared = {}
+        for name, shape, kind in self.exchange(told)[0]:
+            empty = torch.empty(shape, dtype=getattr(torch, kind))
+            shared[name] = here[name] if self.leads else empty
+            with self.noticing():
+                dist.broadcast(shared[name], 0)
+        return shared
 
     @contextlib.contextmanager
     def noticing(self) -> Iterator[None]:
@@ -140,25 +138,35 @@ class Team:
         except RuntimeError as error:
             if not _is_of_connection(error):
                 raise
-            self._ending = True
+            self._prepare_to_end()
             if not self.leads:
-                raise SystemExit(RankGoneError.status) from error
+                self.leave(RankGoneError.status)
             raise RankGoneError(self.size) from error
 
     def quit(self, status: int) -> NoReturn:
         """End this process without a word, when the leader has had its own."""
-        self._ending = True
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, when the leader has ended
+        self._prepare_to_end()
         with contextlib.suppress(RuntimeError):
-            dist.monitored_barrier(timeout=GRACE)  # broken off by the leader's end
-        raise SystemExit(status)
+            dist.recv(torch.empty(1), 0)  # never comes: the leader's end breaks the connection
+        self.leave(status)
+
+    def leave(self, status: int) -> NoReturn:
+        """End this process now. Python's own end may trip over a connection that is broken."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
     def _end_with(self, error: Exception, status: int) -> NoReturn:
-        self._ending = True
+        self._prepare_to_end()
         if self.leads:
             raise error
         self.quit(status)
+
+    def _prepare_to_end(self) -> None:
+        """When one has ended torchrun ends the others, which may still be telling why."""
+        self._ending = True
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def _gather(self, message: Mapping[str, Any]) -> list[dict[str, Any]]:
         content = torch.frombuffer(bytearray(json.dumps(message).encode()), dtype=torch.uint8)
@@ -174,7 +182,7 @@ class Team:
         return [json.loads(text) for text in texts]
 
     def _on_sigterm(self, number: int, _: FrameType | None) -> None:
-        """When one has ended torchrun ends all; by then this one may know, and be telling why."""
+        """As by default, but while an end is being told. A training has its own handler."""
         if not self._ending:
             raise SystemExit(128 + number)
 

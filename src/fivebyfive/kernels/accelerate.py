@@ -99,6 +99,14 @@ def fuses_convolutions(network: nn.Module) -> bool:
     return any(isinstance(block.layer, nn.Conv2d) for chain in chains for block in chain.blocks)
 
 
+def forget_workspaces(network: nn.Module) -> None:
+    """Let go of the memory that an accelerated network keeps from step to step."""
+    _, fused = _traces.get(network, ([], None))
+    for module in fused.modules() if fused else ():
+        if isinstance(module, FusedChain):
+            module.spare.clear()
+
+
 #: Chains with more parameters stay in PyTorch: its blocked products are no slower on wide layers
 #: (measured on AlexNet), and the kernels copy the weights into their own order at every step.
 MOST_PARAMETERS = 4_000_000

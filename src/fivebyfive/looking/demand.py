@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
 from torch import nn
 
+from ..engines.allocator import keep_large_buffers
 from ..kernels.blocks import chain, shapes
 from ..kernels.library import kernels
 from ..kernels.stepper import Whole, find_whole
 from ..recipes import Recipe
-from .training_step import Need, measure, measure_test
+from .heap import Heap
+from .live import size
+from .training_step import Need, Step, measure, measure_test
 
 Shape = tuple[int, int, int]
 
@@ -19,26 +23,44 @@ Shape = tuple[int, int, int]
 class Demand(Protocol):
     """What one way of computing takes, for any number of images at once."""
 
-    def training(self, count: int, *, again: bool = False) -> Need:
-        """For a step on ``count`` images; ``again``: the gradients of such batches are added up."""
+    def training(self, count: int, *, again: bool = False) -> tuple[Need, int]:
+        """For a step on ``count`` images, and what is lost beside it to holes in the heap.
 
-    def testing(self, count: int) -> int:
-        """For testing on ``count`` images, in bytes."""
+        ``again``: the gradients of such batches are added up.
+        """
+
+    def testing(self, count: int, trained: int) -> int:
+        """For testing on ``count`` images after steps on ``trained`` at once, in bytes."""
 
 
 class Plain:
-    """PyTorch's own layers, followed on the meta device."""
+    """PyTorch's own layers, followed on the meta device; ``heap`` if glibc's keeps their memory."""
 
-    def __init__(self, network: nn.Module, shape: Shape) -> None:
-        self._network, self._shape = network, shape
+    def __init__(self, network: nn.Module, shape: Shape, *, bf16: bool, heap: bool) -> None:
+        self._network, self._shape, self._bf16, self._heap = network, shape, bf16, heap
 
-    def training(self, count: int, *, again: bool = False) -> Need:
+    def training(self, count: int, *, again: bool = False) -> tuple[Need, int]:
         """See :class:`Demand`."""
-        return measure(self._network, self._shape, count, again=again).need
+        step = self._step(count, again)
+        if not self._heap:
+            return step.need, 0
+        heap = Heap()
+        heap.replay(step.history)
+        return step.need, heap.top - step.peak
 
-    def testing(self, count: int) -> int:
+    def testing(self, count: int, trained: int) -> int:
         """See :class:`Demand`."""
-        return measure_test(self._network, self._shape, count)
+        test = measure_test(self._network, self._shape, count, bf16=self._bf16)
+        if not self._heap:
+            return test.peak
+        heap = Heap()
+        heap.replay(self._step(trained, again=False).history)
+        for _ in range(2):  # the second batch doesn't find the holes that the first did
+            heap.replay(test.history)
+        return heap.top - sum(size(p) for p in self._network.parameters() if p.requires_grad)
+
+    def _step(self, count: int, again: bool) -> Step:
+        return measure(self._network, self._shape, count, again=again, bf16=self._bf16)
 
 
 class Kernels:
@@ -49,14 +71,17 @@ class Kernels:
         assert inputs is not None
         assert active is not None
         parameters = [p for block in whole.blocks for p in block.parameters()]
+        self._image = 4 * math.prod(shape)
+        self._gradients = sum(map(size, parameters))
         self._kernels = active
         self._chain = chain(whole.blocks, inputs, parameters, [None] * len(parameters))
 
-    def training(self, count: int, *, again: bool = False) -> Need:  # noqa: ARG002
-        """See :class:`Demand`. The images are read where they lie, as bytes."""
-        return Need(0, self._workspace(count, keep=True), 0)
+    def training(self, count: int, *, again: bool = False) -> tuple[Need, int]:
+        """See :class:`Demand`. Whole batches are read where they lie, as bytes; parts aren't."""
+        images, added = (self._image * count, self._gradients) if again else (0, 0)
+        return Need(images, self._workspace(count, keep=True), added), 0
 
-    def testing(self, count: int) -> int:
+    def testing(self, count: int, trained: int) -> int:  # noqa: ARG002
         """See :class:`Demand`."""
         return self._workspace(count, keep=False)
 
@@ -65,9 +90,13 @@ class Kernels:
         return 4 * floats
 
 
-def of_engine(name: str, network: nn.Module, recipe: Recipe, shape: Shape) -> Demand:
+def of_engine(
+    name: str, network: nn.Module, recipe: Recipe, shape: Shape, device: torch.device
+) -> Demand:
     """What the engine called ``name`` takes to train ``network`` on images of ``shape``."""
-    whole = find_whole(network, shape) if name == "cpu" and recipe.resize is None else None
+    fused = name == "cpu" and recipe.precision == "fp32" and recipe.resize is None
+    whole = find_whole(network, shape) if fused else None
     if whole is None or (recipe.loss == "nll" and not whole.normalised):
-        return Plain(network, shape)
+        heap = device.type == "cpu" and keep_large_buffers()
+        return Plain(network, shape, bf16=recipe.precision == "bf16", heap=heap)
     return Kernels(whole, shape)

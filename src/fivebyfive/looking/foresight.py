@@ -23,6 +23,8 @@ from .memory import Memory
 
 #: What is still to come must fit with this part of it to spare: predictions are that good.
 MARGIN = 0.10
+#: A checkpoint is a copy of weights and moments, its tensors' bytes, and the file's content.
+_COPIES = 3
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class Foresight:
     ``program`` is what the process holds beside the training: the interpreter, PyTorch and its
     libraries (next to nothing on a card). ``data`` are both splits as they are stored.
     ``checkpoint`` are the copies that are written while the training goes on. ``step`` is the rest,
-    part by part, for ``batch_size`` images at once. ``testing`` is the total during a test of
-    ``tested`` images at once.
+    part by part, for ``batch_size`` images at once, and ``holes`` is what freed buffers leave
+    between others, too small for the next. ``testing`` is the total during a test of ``tested``
+    images at once.
 
     ``micro_batch`` is the largest equal split of the batch that fits (all of it, half, a quarter,
     …), ``test_batch`` that of the images tested at once; ``None`` where not even one image does.
@@ -46,6 +49,7 @@ class Foresight:
     data: int
     checkpoint: int
     step: Memory
+    holes: int
     testing: int
     least: int
     available: int | None
@@ -58,7 +62,7 @@ class Foresight:
     @property
     def training(self) -> int:
         """The total during a step."""
-        return self.program + self.data + self.checkpoint + self.step.total
+        return self.program + self.data + self.checkpoint + self.step.total + self.holes
 
     @property
     def peak(self) -> int:
@@ -94,8 +98,9 @@ class Foresight:
 
     def _splits(self, micro_batch: int, test_batch: int) -> Iterator[str]:
         if micro_batch < self.batch_size:
-            pieces, rest = divmod(self.batch_size, micro_batch)
-            split = f"{pieces} × {micro_batch}" + (f" + {rest}" if rest else "")
+            pieces = -(-self.batch_size // micro_batch)
+            least, rest = divmod(self.batch_size, pieces)
+            split = f"{pieces} × {least + 1} or {least}" if rest else f"{pieces} × {least}"
             outcome = "stays the same" if self.exact else "changes: it normalises over a batch"
             yield f"the batch of {self.batch_size} is computed as {split} (the result {outcome})"
         if test_batch < self.tested:
@@ -116,48 +121,58 @@ def foresee(session: Session, micro_batch: int | None = None) -> Foresight:
     batch_size = micro_batch or recipe.batch_size
     tested = min(TEST_BATCH, len(data.test))
     shape = Pixels(recipe.resize).shape(data.train.shape)
-    needs = demand.of_engine(session.engine.name, network, recipe, shape)
+    engine, device = session.engine, session.device
+    needs = demand.of_engine(engine.name, network, engine.recipe, shape, device)
     # Asked for first: PyTorch's optimizers bring libraries, which then count as held.
-    moments = sum(map(size, session.engine.optimizer_state().values()))
+    moments = sum(map(size, engine.optimizer_state().values()))
 
-    def step(count: int) -> Memory:
-        need = needs.training(count, again=count < recipe.batch_size)
-        return Memory.of(network, recipe.optimizer, need)
+    def step(count: int) -> tuple[Memory, int]:
+        need, holes = needs.training(count, again=count < recipe.batch_size)
+        return Memory.of(network, recipe.optimizer, need), holes
 
-    whole = step(batch_size)
+    whole, holes = step(batch_size)
     stored = _stored(data.train) + _stored(data.test)
-    held, free = _held(session.device), capacity.free(session.device)
+    held, free = _held(device), capacity.free(device)
     program = max(0, held - stored - whole.weights - moments)
-    on_cpu = session.device.type == "cpu"
-    checkpoint = 2 * (whole.weights + whole.optimizer) if on_cpu else 0
+    saved = whole.weights + whole.optimizer if device.type == "cpu" else 0
+    checkpoint = _COPIES * saved
     rest = program + stored + checkpoint
     lasting = rest + whole.weights + whole.gradients + whole.optimizer
+
+    def training(count: int) -> int:
+        memory, lost = step(count)
+        return rest + memory.total + lost
+
+    def testing(count: int, trained: int) -> int:
+        return lasting + needs.testing(count, trained)
 
     def fits(total: int) -> bool:
         return free is None or (1 + MARGIN) * (total - held) <= free
 
+    micro = next((n for n in halves(batch_size) if fits(training(n))), None)
+    test = next((n for n in halves(tested) if fits(testing(n, micro or 1))), None)
     return Foresight(
         program=program,
         data=stored,
         checkpoint=checkpoint,
         step=whole,
-        testing=lasting + needs.testing(tested),
-        least=max(rest + step(1).total, lasting + needs.testing(1)),
+        holes=holes,
+        testing=testing(tested, batch_size),
+        least=max(training(1), testing(1, 1)),
         available=None if free is None else held + free,
         batch_size=batch_size,
-        micro_batch=next((n for n in halves(batch_size) if fits(rest + step(n).total)), None),
+        micro_batch=micro,
         tested=tested,
-        test_batch=next((n for n in halves(tested) if fits(lasting + needs.testing(n))), None),
+        test_batch=test,
         exact=not _normalises(network),
     )
 
 
 def halves(count: int) -> Iterator[int]:
-    """``count``, half of it, a quarter and so on down to 1, rounded up."""
-    while count > 1:
+    """``count``, half of it, a quarter and so on down to 1, as the engines try them."""
+    while count:
         yield count
-        count = -(-count // 2)
-    yield 1
+        count //= 2
 
 
 def _held(device: torch.device) -> int:

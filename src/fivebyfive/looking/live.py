@@ -23,12 +23,14 @@ class Live(TorchDispatchMode):
     Attributes:
         bytes: alive now.
         peak: the most that were alive at once.
+        history: each storage made (its number, its bytes) or freed (its number, 0), in order.
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
         self.peak = 0
+        self.history: list[tuple[int, int]] = []
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(
@@ -53,13 +55,18 @@ class Live(TorchDispatchMode):
         if key in self._known:
             return
         size = storage.nbytes() if counted else 0
+        number = len(self.history)
 
         def forget(_: object) -> None:
             del self._known[key]
-            self.bytes -= size
+            if size:
+                self.bytes -= size
+                self.history.append((number, 0))
 
         self._known[key] = weakref.ref(storage, forget)
-        self.bytes += size
+        if size:
+            self.bytes += size
+            self.history.append((number, size))
 
 
 def storage_of(tensor: Tensor) -> int:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import NetworkError
@@ -35,20 +41,31 @@ class Need:
 
 @dataclass(frozen=True)
 class Step:
-    """For one batch: FLOPs of the forward and the backward pass, and the memory."""
+    """For one batch: FLOPs of the forward and the backward pass, and the memory.
+
+    ``peak`` is the most bytes at once beside the weights, ``history`` who took and freed how many,
+    gradients still taken; see :class:`~fivebyfive.looking.live.Live`.
+    """
 
     flops: int
     need: Need
+    peak: int
+    history: tuple[tuple[int, int], ...] = field(repr=False)
 
 
 def measure(
-    network: nn.Module, shape: tuple[int, int, int], batch_size: int, *, again: bool = False
+    network: nn.Module,
+    shape: tuple[int, int, int],
+    batch_size: int,
+    *,
+    again: bool = False,
+    bf16: bool = False,
 ) -> Step:
     """Follow one step over ``batch_size`` images of ``shape`` (C, H, W), in training mode.
 
     The gradient for the images themselves isn't computed, as in a training. With ``again`` the
     workspace is that of the second of several such batches, whose gradients are added to the
-    first's.
+    first's. With ``bf16`` products are computed in bfloat16, as by ``torch.autocast``.
 
     Raises:
         NetworkError: the network raises in training mode.
@@ -66,15 +83,17 @@ def measure(
             _spare_batch_norm(network)
         try:
             batch = meta.batch_of(network, shape, batch_size)
-            with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            saving = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+            with saving, _precision(bf16):
                 output = meta.forward(network, state, batch)
             for tensor in (batch, *state.values()):
                 kept.pop(storage_of(tensor), None)
             _backward(output)
             flops = counter.get_total_flops()
             if again:
-                del output
-                _backward(meta.forward(network, state, batch))
+                with _precision(bf16):
+                    output = meta.forward(network, state, batch)
+                _backward(output)
         except Exception as error:  # a user's forward may raise anything
             raise NetworkError(
                 f"the network runs in evaluation mode but not in training mode, with a batch of "
@@ -84,16 +103,18 @@ def measure(
     gradients = sum(size(p) for p in network.parameters() if p.requires_grad)
     workspace = live.peak - images - activations - gradients
     # Where gradients come late and activations go early there is less at once than the sum.
-    return Step(flops, Need(images, activations, max(0, workspace)))
+    return Step(flops, Need(images, activations, max(0, workspace)), live.peak, tuple(live.history))
 
 
 @torch.no_grad()
-def measure_test(network: nn.Module, shape: tuple[int, int, int], batch_size: int) -> int:
-    """The most bytes of tensors beside the weights while ``batch_size`` images are tested on."""
-    state = meta.stand_ins(network)
-    with in_mode(network, training=False), Live() as live:
+def measure_test(
+    network: nn.Module, shape: tuple[int, int, int], batch_size: int, *, bf16: bool = False
+) -> Live:
+    """The tensors beside the weights while ``batch_size`` images are tested on."""
+    state, live = meta.stand_ins(network), Live()
+    with in_mode(network, training=False), live, _precision(bf16):
         meta.forward(network, state, meta.batch_of(network, shape, batch_size))
-    return live.peak
+    return live
 
 
 def _backward(output: object) -> None:
@@ -107,3 +128,34 @@ def _spare_batch_norm(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
             module.eval()
+
+
+def _precision(bf16: bool) -> AbstractContextManager[object]:
+    return _Bfloat16() if bf16 else contextlib.nullcontext()
+
+
+class _Bfloat16(TorchFunctionMode):
+    """What ``torch.autocast`` does, which knows nothing of the meta device: bfloat16 products."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in _PRODUCTS:
+            return func(*args, **kwargs)
+        return func(*map(_lowered, args), **{key: _lowered(each) for key, each in kwargs.items()})
+
+
+_PRODUCTS = {
+    F.linear, torch.conv1d, torch.conv2d, torch.conv3d, torch.matmul, torch.bmm, torch.mm,
+    torch.addmm, Tensor.matmul, Tensor.__matmul__,
+}  # fmt: skip
+
+
+def _lowered(value: Any) -> Any:
+    lower = isinstance(value, Tensor) and value.dtype == torch.float32
+    return value.to(torch.bfloat16) if lower else value

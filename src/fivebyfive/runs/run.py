@@ -123,6 +123,7 @@ def load(path: str | Path) -> Run:
         run = Run(folder, info, recipes.from_dict(info["recipe"]))
         # Touched once here, so that what is missing is told here and not in the middle of a use.
         _ = run.input_shape, repr(run), dict(info["data"]["digests"])
+        _ = list(info.get("resumed", []))
         if not all(isinstance(info[key], str) for key in ("state", "device", "engine")):
             raise ValueError("state, device and engine are names")
         _check_sizes(run)

@@ -19,11 +19,7 @@ class Unkept:
 
 
 def follow(session: Session) -> None:
-    """Train along with the leader, up to the same end.
-
-    Raises:
-        SystemExit: the training ended early. The leader, which knows it too, says why.
-    """
+    """Train along with the leader to the end. If that comes early, the leader, too, knows why."""
     try:
         session.run(session.started(None), [], Unkept())
     except Interrupted as stop:

@@ -5,14 +5,17 @@ Order and dropout are functions of the seed and the position, so no random state
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from ..engines.work import Tally
 from .events import EpochDone, Speed
 from .pace import Meter
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,24 +58,36 @@ class Progress:
             progress = cls(
                 epoch=values["epoch"],
                 step=values["step"],
-                tally=Tally(**values["tally"]),
+                tally=_read(Tally, values["tally"]),
                 plateau_since=values["plateau_since"],
                 done=None
                 if done is None
-                else EpochDone(**{**done, "speed": Speed(**done["speed"])}),
+                else _read(EpochDone, done, speed=_read(Speed, done["speed"])),
                 seconds=values["seconds"],
-                meter=Meter(**values["meter"]),
-                total=Meter(**values["total"]),
+                meter=_read(Meter, values["meter"]),
+                total=_read(Meter, values["total"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no position of a training: {error}") from error
-        counts = (progress.epoch, progress.step, progress.tally.correct, progress.tally.count)
-        numbers = (progress.tally.loss, progress.seconds)
-        if not (
-            all(type(count) is int and count >= 0 for count in counts)
-            and progress.epoch >= 1
-            and (progress.plateau_since is None or type(progress.plateau_since) is int)
-            and all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
-        ):
+        _check(progress)
+        if progress.epoch < 1 or type(progress.plateau_since) not in (int, type(None)):
             raise ValueError("no position of a training: a number isn't what it should be")
         return progress
+
+
+def _read(kind: type[T], values: Mapping[str, Any], **parts: Any) -> T:
+    made = kind(**{**values, **parts})
+    _check(made)
+    return made
+
+
+def _check(record: Any) -> None:
+    """Refuse a record whose counts aren't whole or whose numbers aren't finite."""
+    for field_ in dataclasses.fields(record):
+        value = getattr(record, field_.name)
+        whole = field_.type == "int" and (type(value) is not int or value < 0)
+        number = field_.type == "float" and not (
+            type(value) in (int, float) and math.isfinite(value)
+        )
+        if whole or number:
+            raise ValueError(f"no position of a training: {field_.name} is {value!r:.40}")

@@ -42,6 +42,7 @@ class Session:
     network: nn.Module
     engine: Engine
     folder: Path | None = None  # where the user said that the data is
+    memory: str | None = None  # what it will take, in words
     team: Team = ALONE
 
     @property
@@ -65,6 +66,7 @@ class Session:
             classes=self.data.classes,
             steps=self.steps,
             parameters=sum(p.numel() for p in self.network.parameters()),
+            memory=self.memory,
         )
 
     def run(
@@ -135,7 +137,7 @@ def prepare(
     check_same(team, recipe, data, module, place)
     chosen = engines.make(engine, module, recipe, data.train, data.test, place, micro_batch, team)
     where = None if folder is None else Path(folder)
-    return Session(chosen.recipe, data, place, module, chosen, where, team)
+    return Session(chosen.recipe, data, place, module, chosen, where, team=team)
 
 
 def _maker(

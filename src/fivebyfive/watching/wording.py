@@ -24,6 +24,8 @@ def header(started: Started) -> list[tuple[str, str]]:
         ("from", started.data_source),
         ("device", f"{started.device}, {started.device_title} · {started.engine} engine"),
     ]
+    if started.memory is not None:
+        pairs.append(("memory", started.memory))
     if started.resumed is not None:
         pairs.append(("resumed", started.resumed))
     if started.run is not None:
