@@ -147,6 +147,7 @@ def foretold(session: Session, micro_batch: int | None) -> Session:
         return session
     if micro_batch is None and session.team.size == 1:
         session.engine.micro_batch = foreseen.micro_batch or 1
+        session.engine.test_batch = foreseen.test_batch or 1
     return dataclasses.replace(session, memory=str(foreseen))
 
 

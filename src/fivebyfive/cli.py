@@ -42,6 +42,12 @@ def program(arguments: Sequence[str] | None = None) -> int:
     gc.set_threshold(50_000, 20, 100)
     status = main(arguments)
     gc.freeze()
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # One of several processes: their connections, left to Python's end, now and then abort it.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
     return status
 
 

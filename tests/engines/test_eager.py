@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from fivebyfive import engines, networks
+from fivebyfive import engines, networks, recipes
 from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.allocator import keep_large_buffers
@@ -18,6 +19,7 @@ from fivebyfive.errors import DeviceError, UnknownNameError
 from fivebyfive.looking.live import Live
 from fivebyfive.randomness import epoch_order
 from fivebyfive.recipes import Recipe
+from fivebyfive.training.weights import build_seeded
 
 CPU = torch.device("cpu")
 
@@ -224,3 +226,14 @@ def test_engines_by_name(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_malloc_is_told_once_and_says_whether_it_could_be() -> None:
     assert keep_large_buffers() is keep_large_buffers()
+
+
+@pytest.mark.parametrize("name", ["cpu", "eager"])
+def test_a_stretch_ends_with_the_step_that_diverged(name: str, tiny: Dataset) -> None:
+    recipe = recipes.get("convnet-mnist").but(batch_size=7, lr=1e30, optimizer="sgd")
+    network = build_seeded(lambda: networks.build("convnet", 1, 3), "default", 0, torch.empty(0))
+    engine = engines.make(name, network, recipe, tiny.train, tiny.test, torch.device("cpu"))
+    epoch = Epoch(1, torch.arange(60), 7)
+    tally, _ = engine.train(epoch, 0, 6, Tally())
+    assert not math.isfinite(tally.loss)
+    assert tally.count == 14  # the first step made the weights huge, the second showed it

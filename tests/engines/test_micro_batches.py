@@ -56,8 +56,12 @@ class Guard(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if len(x) > self.most and self.place == "forward":
-            raise self.error
+            raise self.fresh()
         return _Backward.apply(x, self) if self.training else x  # type: ignore[no-untyped-call]
+
+    def fresh(self) -> Exception:
+        """The error anew: one that is kept would keep its traceback, and that the tensors."""
+        return type(self.error)(*self.error.args)
 
 
 class _Backward(torch.autograd.Function):
@@ -69,7 +73,7 @@ class _Backward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         if len(grad) > ctx.guard.most and ctx.guard.place == "backward":
-            raise ctx.guard.error
+            raise ctx.guard.fresh()
         return grad, None
 
 
@@ -227,11 +231,28 @@ def test_the_kernels_run_out_of_memory(tiny: Dataset, monkeypatch: pytest.Monkey
     each = epoch(tiny)
     tallies = [engine.train(each, 0, each.steps, Tally())[0] for engine in (failing, started)]
     assert tallies[0] == tallies[1]
+    assert failing._stepper is None
     assert failing.evaluate() == started.evaluate()
     same(failing, started)
     assert [notice.message.split(",")[0] for notice in failing.news()] == [
         "out of memory at 16 images at a time: from here on 2 × 8"
     ]
+
+
+def test_pytorch_goes_on_with_the_kernels_moments(tiny: Dataset) -> None:
+    torch.manual_seed(0)
+    lenet = networks.build("lenet", classes=3)
+    r = recipe(optimizer="adam", lr=0.001)
+    each = epoch(tiny)
+    losses = []
+    for kind in (Cpu, Eager):
+        engine = kind(copy.deepcopy(lenet), r, tiny.train, tiny.test, CPU)
+        tally, _ = engine.train(each, 0, 2, Tally())
+        engine.micro_batch = 8
+        losses.append(engine.train(each, 2, each.steps, tally)[0].loss)
+        steps = [v for name, v in engine.optimizer_state().items() if name.endswith("/step")]
+        assert {step.item() for step in steps} == {each.steps}
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
 def test_the_kernels_run_out_of_memory_in_the_test(
@@ -323,7 +344,8 @@ def test_a_failed_attempt_keeps_no_tensor_alive(tiny: Dataset) -> None:
             alive.append(count)
             return Watched.apply(x)  # type: ignore[no-any-return, no-untyped-call]
 
-    net = nn.Sequential(Watching(), *network())
+    first, *rest = network()
+    net = nn.Sequential(first, Watching(), *rest)
     engine = Eager(net, recipe(), tiny.train, tiny.test, CPU)
     guard = next(m for m in net.modules() if isinstance(m, Guard))
     guard.most, guard.place = 5, "backward"

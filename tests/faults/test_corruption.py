@@ -15,9 +15,9 @@ from fivebyfive.runs import checkpoints
 
 from .conftest import Undisturbed
 from .injection import Fault
-from .trials import Setting, Victims, finish, outcome
+from .trials import Setting, Victims, finish, outcome, some
 
-SETTING = Setting("damaged", "convnet-mnist", "cpu", limit=40)
+SETTING = Setting("damaged", "net.py:alexnet_small", "eager", limit=40)
 LARGEST = 1 << 30
 NAMES = (checkpoints.WEIGHTS, checkpoints.OPTIMIZER, checkpoints.STATE, checkpoints.MANIFEST)
 
@@ -54,12 +54,7 @@ def passed_over(run: Path) -> str:
     return damaged[0]
 
 
-def seeds(fast: int, full: int) -> list[object]:
-    rest = [pytest.param(seed, marks=pytest.mark.faults) for seed in range(fast, full)]
-    return [*range(fast), *rest]
-
-
-@pytest.mark.parametrize("seed", seeds(20, 200))
+@pytest.mark.parametrize("seed", some(range(200), fast=range(12)))
 @pytest.mark.parametrize("how", ["cut", "flipped"])
 def test_a_file_cut_short_or_with_a_bit_flipped(killed: Path, how: str, seed: int) -> None:
     chance = random.Random(f"{how} {seed}")
@@ -132,7 +127,7 @@ def test_another_runs_checkpoint_is_not_gone_on_with(
 ) -> None:
     """Whole in itself, but of another recipe."""
     other = scratch / "other"
-    setting = Setting("other", "convnet-mnist", "cpu", limit=40, more=("--seed", "1"))
+    setting = Setting("other", SETTING.what, "eager", limit=40, more=("--seed", "1"))
     victims.run(*setting.begin(other), run=other, faults=[Fault("train 3/3")], clock=True)
     shutil.rmtree(newest)
     shutil.copytree(checkpoints.place(other, checkpoints.numbers(other)[-1]), newest)
@@ -175,7 +170,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", some(DAMAGES, fast=["weights flipped", "all of them"]))
 def test_gone_on_with_to_the_same_end(
     victims: Victims, undisturbed: Undisturbed, run: Path, newest: Path, damage: str
 ) -> None:

@@ -14,12 +14,12 @@ import pytest
 
 from .injection import Fault
 from .strangers import changes
-from .trials import Setting, Victims
+from .trials import Setting, Victims, some
 
 SETTING = Setting("stranger", "lenet-d2l", "eager", limit=40, epochs=2)
 CHANGES = changes()
 #: One in so many is tried in the default run.
-SPARSE = 14
+SPARSE = 20
 #: What one call may cost: memory beyond what there was, and time of the processor.
 MOST_BYTES, MOST_SECONDS = 200 << 20, 2.0
 
@@ -61,14 +61,7 @@ def state(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def parameters() -> list[object]:
-    return [
-        pytest.param(name, marks=() if number % SPARSE == 0 else pytest.mark.faults)
-        for number, name in enumerate(CHANGES)
-    ]
-
-
-@pytest.mark.parametrize("name", parameters())
+@pytest.mark.parametrize("name", some(CHANGES, fast=list(CHANGES)[::SPARSE]))
 def test_a_strangers_run(
     victims: Victims, good: Path, canary: Path, scratch: Path, name: str
 ) -> None:

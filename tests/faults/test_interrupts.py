@@ -13,7 +13,7 @@ from fivebyfive.runs import checkpoints
 from .conftest import Undisturbed
 from .injection import Fault
 from .test_kills import TEMPORARY, check_steps
-from .trials import Ended, Setting, Victims, finish, outcome
+from .trials import Ended, Setting, Victims, finish, outcome, some
 
 #: 14 steps in each of 3 epochs. It saves by the clock, 30 s, and so only where it has to.
 SETTING = Setting("interrupted", "lenet-d2l", "cpu", limit=200, batch_size=15, every=30)
@@ -37,16 +37,10 @@ def resume_line(ended: Ended) -> list[str]:
     return shlex.split(found[1])
 
 
-def steps() -> list[object]:
-    """Every 8th step in the default run, all the others on demand."""
-    count = SETTING.steps * SETTING.epochs
-    return [
-        pytest.param(step, marks=() if step % 8 == 0 else pytest.mark.faults)
-        for step in range(count)
-    ]
+STEPS = SETTING.steps * SETTING.epochs
 
 
-@pytest.mark.parametrize("step", steps())
+@pytest.mark.parametrize("step", some(range(STEPS), fast=[0, 20, 41]))
 def test_interrupted_at_every_step(
     victims: Victims, undisturbed: Undisturbed, scratch: Path, step: int
 ) -> None:
@@ -59,7 +53,7 @@ def test_interrupted_at_every_step(
     assert rest.status == 0, rest.err
     check_steps([ended, rest], SETTING)
     # Nothing at all is done twice: it had the time to save.
-    assert len(ended.steps(SETTING.steps)) + len(rest.steps(SETTING.steps)) == 42
+    assert len(ended.steps(SETTING.steps)) + len(rest.steps(SETTING.steps)) == STEPS
     assert outcome(run) == undisturbed(SETTING)[1]
 
 
@@ -77,7 +71,10 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("place", PLACES)
+FAST = ("in the first step", "in a test", "in the writing of a checkpoint")
+
+
+@pytest.mark.parametrize("place", some(PLACES, fast=FAST))
 def test_interrupted(victims: Victims, undisturbed: Undisturbed, scratch: Path, place: str) -> None:
     run = scratch / "run"
     ended = interrupt(victims, OFTEN, run, PLACES[place])
@@ -87,7 +84,7 @@ def test_interrupted(victims: Victims, undisturbed: Undisturbed, scratch: Path, 
     assert outcome(run) == undisturbed(OFTEN)[1]
 
 
-@pytest.mark.parametrize("at", ["weights", "manifest"])
+@pytest.mark.parametrize("at", some(("weights", "manifest"), fast=["weights"]))
 def test_a_second_one_leaves_at_once_and_damages_nothing(
     victims: Victims, undisturbed: Undisturbed, scratch: Path, at: str
 ) -> None:

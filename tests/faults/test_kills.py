@@ -16,7 +16,7 @@ from fivebyfive.runs import checkpoints
 
 from .conftest import Undisturbed
 from .injection import Fault
-from .trials import Ended, Setting, Victims, finish, outcome
+from .trials import Ended, Setting, Victims, finish, outcome, some
 
 WHATS = ("lenet-d2l", "convnet-mnist", "net.py:alexnet_small", "net.py:normalised")
 SETTINGS = [
@@ -165,7 +165,7 @@ def anywhere(ended: Ended, chance: random.Random) -> Fault:
     return Fault(re.escape(names[place]), nth=names[: place + 1].count(names[place]), when=when)
 
 
-@pytest.mark.parametrize("every", [2, 3, 4])
+@pytest.mark.parametrize("every", some((2, 3, 4), fast=[3]))
 def test_at_most_an_interval_is_done_again(
     victims: Victims, undisturbed: Undisturbed, scratch: Path, every: int
 ) -> None:
@@ -174,12 +174,7 @@ def test_at_most_an_interval_is_done_again(
     assert outcome(scratch / "run") == undisturbed(setting)[1]
 
 
-def at_any_time(seeds: Sequence[int], fast: int) -> list[object]:
-    rest = [pytest.param(seed, marks=pytest.mark.faults) for seed in seeds[fast:]]
-    return [*seeds[:fast], *rest]
-
-
-@pytest.mark.parametrize("seed", at_any_time(range(24), fast=2))
+@pytest.mark.parametrize("seed", some(range(24), fast=[1]))
 def test_killed_at_any_time(
     victims: Victims, undisturbed: Undisturbed, tmp_path: Path, seed: int
 ) -> None:

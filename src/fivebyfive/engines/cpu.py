@@ -9,6 +9,7 @@ the eager engine computes; see docs/cpu-engine.md.
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Iterable, MutableMapping
 from typing import Any
@@ -92,6 +93,8 @@ class Cpu(Eager):
         times = Times()
         if self._stepper is not None and not self._watched():
             first, tally, times = self._train_in_kernels(self._stepper, epoch, first, stop, tally)
+        if not math.isfinite(tally.loss):
+            return tally, times
         tally, more = super().train(epoch, first, stop, tally)
         return tally, Times(times.data + more.data, times.compute + more.compute)
 
@@ -112,6 +115,8 @@ class Cpu(Eager):
                 break
             count += len(indices)
             step += 1
+            if not math.isfinite(sums.loss):
+                break
         computing = sums.seconds - sums.gather_seconds
         times = Times(converting + sums.gather_seconds, computing)
         return step, Tally(sums.loss, sums.correct, count), times

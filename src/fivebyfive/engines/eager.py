@@ -32,7 +32,9 @@ from .stopwatch import Stopwatch
 from .work import Epoch, Notice, Tally, Times
 
 LOSSES = {"cross-entropy": F.cross_entropy, "nll": F.nll_loss}
-TEST_BATCH = 500
+#: Images that are tested at once, if they don't come to more values than that: a test of large
+#: images needn't take more memory than the training.
+TEST_BATCH, TEST_VALUES = 500, 1 << 23
 
 
 class Eager:
@@ -60,13 +62,15 @@ class Eager:
             # Parts in evaluation mode are frozen on purpose; a whole network is just from a test.
             network.train()
         self._device = device
+        self.checks_steps = device.type == "cpu"  # reading the loss would hold a card up
         self._loss = LOSSES[recipe.loss]
         self._pixels = Pixels(recipe.resize, recipe.mean, recipe.std)
         self._train, self._test = train.to(device), test.to(device)
-        self._test_at_once = TEST_BATCH
         self._watch = Stopwatch(device)
         self._dropout_by_image = may_drop(network)
-        lay_out(network, self._pixels(self._train.images[:2]))
+        few = self._pixels(self._train.images[:2])
+        lay_out(network, few)
+        self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, few[:1].numel())))
         self._too_many = 0  # images at a time that memory ran out at, until it is told
         self._news = [*news, *warnings(network, self.micro_batch, recipe.batch_size)]
 
@@ -90,6 +94,8 @@ class Eager:
                     self._compute_in_parts(at_most, fits)
                 sums += found
                 count += images
+                if self.checks_steps and not sums[0].isfinite():
+                    break
         return read(sums, count), self._watch.read()
 
     def _step(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
@@ -125,11 +131,11 @@ class Eager:
             self._arithmetic.stepping(),
         ):
             for first in self._test_batches():
-                at_most = min(self._test_at_once, len(self._test) - first)
+                at_most = min(self.test_batch, len(self._test) - first)
                 compute = functools.partial(self._test_batch, first)
                 found, fits = until_it_fits(compute, at_most, self._device, self._make_room)
                 if fits < at_most:
-                    self._test_at_once = fits
+                    self.test_batch = fits
                     self._news.append(test_in_parts(at_most, fits))
                 sums += found
         return read(sums, len(self._test))

@@ -52,6 +52,7 @@ class Shared(Eager):
             torch.cuda.set_device(device)  # NCCL uses the current one
         super().__init__(network, recipe, train, test, device, micro_batch, news)
         self._team = team
+        self.checks_steps = False  # where one stopped the others would wait for it
         self._idle = False
 
     @functools.cached_property

@@ -9,6 +9,7 @@ value, and all end together.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
@@ -209,6 +210,7 @@ def joined() -> Team:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         team = Team(rank, size, int(os.environ.get("LOCAL_RANK", rank)))
         dist.init_process_group("gloo", timeout=TIMEOUT)
+        atexit.register(dist.destroy_process_group)  # left to itself, gloo may abort at the end
     except (ValueError, RuntimeError) as error:
         here = ", ".join(f"{name}={os.environ[name]}" for name in _VARIABLES)
         raise TeamError(f"the processes can't be brought together ({here}): {error}") from error

@@ -84,12 +84,16 @@ class Engine(Protocol):
         recipe: what is computed, with ``auto`` precision resolved.
         micro_batch: images computed at a time in training; the recipe's batch size where the whole
             batch is. It falls when memory runs out, and may be set before the first step.
+        test_batch: likewise in a test.
+        checks_steps: whether a stretch ends with the step whose loss is no finite number.
     """
 
     name: str
     network: nn.Module
     recipe: Recipe
     micro_batch: int
+    test_batch: int
+    checks_steps: bool
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""

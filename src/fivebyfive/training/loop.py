@@ -12,6 +12,7 @@ import torch
 
 from ..datasets.splits import Dataset
 from ..engines.team import ALONE, Team
+from ..engines.precision import lacks
 from ..engines.work import Engine, Epoch, Tally
 from ..errors import DivergedError
 from ..randomness import epoch_order
@@ -63,7 +64,8 @@ class Loop:
         self._team = team
         self._progress = Progress() if progress is None else progress
         self._plateau = Plateau(recipe, len(data.classes), self._progress.plateau_since)
-        self._outlook = Outlook(recipe, len(data.train), len(data.test))
+        bf16 = recipe.precision == "fp32" and not lacks("bf16", device)
+        self._outlook = Outlook(recipe, len(data.train), len(data.test), bf16=bf16)
         self._length = StretchLength()
         self._clock = time.perf_counter() - self._progress.seconds
 
@@ -184,8 +186,8 @@ class Loop:
             self._broadcast.send(Noticed(notice.kind, self._progress.epoch, notice.message))
 
     def _steps(self, first: int, stop: int, before: Tally, after: Tally) -> str:
-        """In which step a stretch went wrong: on a CPU engines stop where the loss is no number."""
-        if self._device.type != "cpu":
+        """In which step a stretch went wrong."""
+        if not self._engine.checks_steps:
             return f"between steps {first + 1} and {stop}"
         return f"at step {first + -(-(after.count - before.count) // self._recipe.batch_size)}"
 

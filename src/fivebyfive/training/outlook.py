@@ -68,7 +68,7 @@ def explain(seconds: float, images_per_s: float, epochs: float, *, bf16: bool) -
     """The sentence for a training that goes on for ``seconds`` more, and what would shorten it."""
     count = f"{epochs:.0f} epoch{'s' if round(epochs) != 1 else ''}"
     speed = f"{images_per_s:,.0f}" if images_per_s >= 10 else f"{images_per_s:.2g}"
-    ways = ["--precision bf16, which this device computes faster"] if bf16 else []
+    ways = ["--precision auto, which tries bf16"] if bf16 else []
     ways += ["fewer --epochs", "--limit N for only the first N images"]
     return (
         f"This will take about {duration(seconds)} for {count} at {speed} images/s. "

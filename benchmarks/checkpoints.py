@@ -1,0 +1,95 @@
+"""What checkpoints cost a training.
+
+    python benchmarks/checkpoints.py lenet-d2l --rounds 15
+
+Trained is the same recipe with the run folder's checkpoints and without any, in turns, each turn a
+process of its own. ``train_s`` is the training with its tests; ``waited_s`` is the part of it that
+the training spent on checkpoints (copying in memory, starting the writer, waiting for the one
+before, and at the end for the last); what the writer takes of the processor beside it shows in
+``train_s`` alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from fivebyfive import api
+from fivebyfive.runs.keeping import Keeping
+from fivebyfive.runs.record import Record
+from fivebyfive.training.following import Unkept
+from harness import compare, machine, ratios, save, spread
+
+
+class Timed(Keeping):
+    """Checkpoints as they are, with a clock beside them."""
+
+    waited = 0.0
+
+    def keep(self, *args: Any) -> None:
+        """As it is."""
+        self._timed(super().keep, *args)
+
+    def keep_now(self, *args: Any, **named: Any) -> None:
+        """As it is."""
+        self._timed(super().keep_now, *args, **named)
+
+    def wait(self) -> None:
+        """As it is."""
+        self._timed(super().wait)
+
+    def _timed(self, call: Any, *args: Any, **named: Any) -> None:
+        begin = time.perf_counter()
+        call(*args, **named)
+        self.waited += time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", nargs="?", default="lenet-d2l")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", choices=("kept", "unkept"), help="run one, once, in this process")
+    options = parser.parse_args()
+    if options.only:
+        print(json.dumps(measure(options.recipe, options.only == "kept")))
+        return
+    results = compare(__file__, ["unkept", "kept"], options.rounds, [options.recipe])
+    kept, unkept = results["kept"], results["unkept"]
+    shares = [100 * each["waited_s"] / each["train_s"] for each in kept]
+    more = [
+        100 * (ratio - 1)
+        for ratio in ratios([e["train_s"] for e in kept], [e["train_s"] for e in unkept])
+    ]
+    print(f"waited for checkpoints: {spread(shares)} % of the training")
+    print(f"training with them, against without: {spread(more)} % longer, round by round")
+    medians = [statistics.median(e["train_s"] for e in each) for each in (kept, unkept)]
+    print(f"by the medians: {100 * (medians[0] / medians[1] - 1):.2f} % longer")
+    about = {**machine(), "recipe": options.recipe, "rounds": options.rounds}
+    path = save(f"checkpoints-{options.recipe}", {"about": about, "results": results})
+    print(f"raw figures: {path}")
+
+
+def measure(recipe: str, kept: bool) -> dict[str, float]:
+    """Train in this process; what it took, in seconds."""
+    session = api.ready(recipe)
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        record = Record(Path(folder), session)
+        keeping = Timed(record.path, session, record._log)
+        record.keeping = keeping if kept else _Nothing()
+        begin = time.perf_counter()
+        record.train([])
+        return {"train_s": time.perf_counter() - begin, "waited_s": keeping.waited}
+
+
+class _Nothing(Unkept):
+    def wait(self) -> None:
+        """Nothing to wait for."""
+
+
+if __name__ == "__main__":
+    main()
