@@ -12,7 +12,7 @@ from torch import nn
 from . import datasets, networks, recipes, runs
 from .api import find_dataset, foretold, seconds, watchers_for
 from .engines.team import Team, joined
-from .errors import DataError, NetworkError
+from .errors import DataError, DeviceError, NetworkError
 from .files import sweep
 from .networks import own
 from .runs import Run
@@ -22,6 +22,7 @@ from .runs.folder import FOLDER, check_plain
 from .runs.keeping import EVERY
 from .runs.lock import locked
 from .runs.record import Record
+from .training.devices import choose
 from .training.events import Listener
 from .training.session import prepare
 from .watching.choice import Mode
@@ -82,20 +83,19 @@ def resume(
                 return opened
             tensorboard = tensorboard or any(folder.glob("events.out.tfevents.*"))
             watchers = watchers_for(watch, listeners, tensorboard)
+            device, engine = _place(opened, device, engine)
             session = prepare(
                 recipe,
                 network=_own(opened, network),
                 folder=_data_folder(opened, data),
-                device=opened.info["device"] if device == "auto" else device,
-                engine=opened.info["engine"] if engine == "auto" else engine,
+                device=device,
+                engine=engine,
                 micro_batch=micro_batch,
                 team=team,
             )
             session = foretold(session, micro_batch)
             if team.leads:
                 start = resuming.restore(opened, session, allow, micro_batch is None)
-                sweep(folder)
-                sweep(folder / FOLDER)
                 record = Record(folder, session, start, every)
         return finish(session, record, watchers)
 
@@ -108,8 +108,20 @@ def _opened(folder: Path, team: Team, held: contextlib.ExitStack) -> Run:
         check_plain(folder)
         held.enter_context(locked(folder))
         info = runs.load(folder).info
+        sweep(folder)
+        sweep(folder / FOLDER)
     info = team.exchange(info)[0]
     return Run(folder, info, recipes.from_dict(info["recipe"]))
+
+
+def _place(run: Run, device: str, engine: str) -> tuple[str, str]:
+    """The run's own device and engine, where the user names no other and they are here."""
+    if device == "auto":
+        with contextlib.suppress(DeviceError):
+            device = str(choose(run.info["device"]))
+    if engine == "auto" and device == run.info["device"]:
+        engine = run.info["engine"]
+    return device, engine
 
 
 def _own(run: Run, network: str | nn.Module | None) -> nn.Module | Callable[[], nn.Module] | None:

@@ -67,6 +67,7 @@ class Counting:
     """An engine that notes how many steps it is given at a time."""
 
     name = "counting"
+    checks_steps = False
 
     def __init__(self) -> None:
         self.given: list[int] = []

@@ -11,8 +11,8 @@ from typing import NoReturn, Protocol
 import torch
 
 from ..datasets.splits import Dataset
-from ..engines.team import ALONE, Team
 from ..engines.precision import lacks
+from ..engines.team import ALONE, Team
 from ..engines.work import Engine, Epoch, Tally
 from ..errors import DivergedError
 from ..randomness import epoch_order
