@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         if options.debug:
             raise
-        print(f"fivebyfive: {stop or 'stopped.'}", file=sys.stderr)
+        print(f"fivebyfive: {str(stop) or 'stopped.'}", file=sys.stderr)
         # As shells have it: 128 plus the signal's number, 2 for Ctrl-C.
         return 128 + int(getattr(stop, "signal", 2))
 
