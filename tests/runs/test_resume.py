@@ -124,7 +124,7 @@ def test_a_run_that_finished_is_given_back(train: Train, tiny_folder: Path) -> N
 def test_more_epochs_if_asked_for_by_name(train: Train, tiny_folder: Path) -> None:
     longer = train(name="longer", epochs=4)
     whole = train(name="whole", epochs=3)
-    with pytest.raises(RecipeError, match="epochs is 3 there, 4 here.*--allow-change recipe"):
+    with pytest.raises(RecipeError, match=r"epochs is 3 there, 4 here.*--allow-change recipe"):
         resume(whole, tiny_folder, epochs=4)
     done = resume(whole, tiny_folder, epochs=4, allow=["recipe"])
     assert (done.path / "model.safetensors").read_bytes() == (
@@ -146,7 +146,7 @@ def test_an_edited_run_json_is_refused(train: Train, tiny_folder: Path) -> None:
     info = json.loads((broken.path / "run.json").read_text())
     info["recipe"]["lr"] = 0.01
     (broken.path / "run.json").write_text(json.dumps(info))
-    with pytest.raises(RecipeError, match="disagree: lr is 0.05 there, 0.01 here"):
+    with pytest.raises(RecipeError, match=r"disagree: lr is 0\.05 there, 0\.01 here"):
         resume(broken, tiny_folder)
     assert resume(broken, tiny_folder, allow=["recipe"]).recipe.lr == 0.01
 

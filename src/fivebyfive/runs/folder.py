@@ -35,7 +35,9 @@ def check_free(path: Path) -> None:
                     f"go on with this one: {resume_command(path)}."
                 )
             if held:
-                raise RunError(f"{path} exists and isn't empty; a run never overwrites. Name another folder.")
+                raise RunError(
+                    f"{path} exists and isn't empty; a run never overwrites. Name another folder."
+                )
         elif path.exists():
             raise RunError(f"{path} is a file; expected the name of a new folder.")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Putting a training in safety while it goes on: copies taken between steps, written beside them."""
+"""Putting a training in safety while it goes on: copied between steps, written beside them."""
 
 from __future__ import annotations
 

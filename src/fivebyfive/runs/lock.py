@@ -1,7 +1,8 @@
 """One writer a run folder.
 
-The lock is the system's own on the file ``lock``, so it ends with the process that holds it, however
-that ends; nothing is left to be cleared away. Beside it ``lock.json`` tells who held it last.
+The lock is the system's own on the file ``lock``, so it ends with the process that holds it,
+however that ends; nothing is left to be cleared away. Beside it ``lock.json`` tells who held it
+last.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class Start:
     """Where a training starts; the default is the very beginning, in a new folder.
 
     ``info`` is the run.json so far; ``rows`` are those of its metrics.jsonl; ``number`` is the
-    checkpoint's; ``best`` is number and test accuracy of the best one; ``notes`` is what to tell and
-    keep about going on.
+    checkpoint's; ``best`` is number and test accuracy of the best one; ``notes`` is what to tell
+    and keep about going on.
     """
 
     progress: Progress = field(default_factory=Progress)
