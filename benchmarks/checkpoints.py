@@ -5,8 +5,8 @@
 Trained is the same recipe with the run folder's checkpoints and without any, in turns, each turn a
 process of its own. ``train_s`` is the training with its tests; ``waited_s`` is the part of it that
 the training spent on checkpoints (copying in memory, starting the writer, waiting for the one
-before, and at the end for the last); what the writer takes of the processor beside it shows in
-``train_s`` alone.
+before, and at the end for the last); ``writer_s`` is the processor's time that the writer took
+beside it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from harness import compare, machine, ratios, save, spread
 class Timed(Keeping):
     """Checkpoints as they are, with a clock beside them."""
 
-    waited = 0.0
+    waited = written = 0.0
 
     def keep(self, *args: Any) -> None:
         """As it is."""
@@ -42,6 +42,11 @@ class Timed(Keeping):
     def wait(self) -> None:
         """As it is."""
         self._timed(super().wait)
+
+    def _write(self, *args: Any) -> None:
+        begin = time.thread_time()
+        super()._write(*args)
+        self.written += time.thread_time() - begin
 
     def _timed(self, call: Any, *args: Any, **named: Any) -> None:
         begin = time.perf_counter()
@@ -60,16 +65,18 @@ def main() -> None:
         return
     results = compare(__file__, ["unkept", "kept"], options.rounds, [options.recipe])
     kept, unkept = results["kept"], results["unkept"]
-    shares = [100 * each["waited_s"] / each["train_s"] for each in kept]
+    waited = [100 * each["waited_s"] / each["train_s"] for each in kept]
+    about = {**machine(), "recipe": options.recipe, "rounds": options.rounds}
+    written = [100 * each["writer_s"] / each["train_s"] / about["threads"] for each in kept]
     more = [
         100 * (ratio - 1)
         for ratio in ratios([e["train_s"] for e in kept], [e["train_s"] for e in unkept])
     ]
-    print(f"waited for checkpoints: {spread(shares)} % of the training")
+    print(f"waited for checkpoints: {spread(waited)} % of the training")
+    print(f"the writer beside it: {spread(written)} % of the processor's time in the training")
     print(f"training with them, against without: {spread(more)} % longer, round by round")
     medians = [statistics.median(e["train_s"] for e in each) for each in (kept, unkept)]
     print(f"by the medians: {100 * (medians[0] / medians[1] - 1):.2f} % longer")
-    about = {**machine(), "recipe": options.recipe, "rounds": options.rounds}
     path = save(f"checkpoints-{options.recipe}", {"about": about, "results": results})
     print(f"raw figures: {path}")
 
@@ -83,7 +90,8 @@ def measure(recipe: str, kept: bool) -> dict[str, float]:
         record.keeping = keeping if kept else _Nothing()
         begin = time.perf_counter()
         record.train([])
-        return {"train_s": time.perf_counter() - begin, "waited_s": keeping.waited}
+        seconds = time.perf_counter() - begin
+        return {"train_s": seconds, "waited_s": keeping.waited, "writer_s": keeping.written}
 
 
 class _Nothing(Unkept):

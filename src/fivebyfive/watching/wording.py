@@ -14,7 +14,8 @@ def header(started: Started) -> list[tuple[str, str]]:
             "training",
             f"{_count(recipe.epochs, 'epoch')} of {_count(started.steps, 'step')} · "
             f"batch size {recipe.batch_size} · {recipe.optimizer}, lr {recipe.lr:g} · "
-            f"seed {recipe.seed}",
+            f"seed {recipe.seed}"
+            + (f" · {recipe.precision}" if recipe.precision != "fp32" else ""),
         ),
         (
             "data",
