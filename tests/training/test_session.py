@@ -9,18 +9,8 @@ from torch import nn
 from fivebyfive import recipes
 from fivebyfive.errors import DataError, DeviceError, NetworkError, ShapeError, UnknownNameError
 from fivebyfive.recipes import Recipe
-from fivebyfive.training.progress import Progress
+from fivebyfive.training.following import Unkept
 from fivebyfive.training.session import prepare
-
-
-class Unkept:
-    """Keeps nothing."""
-
-    def keep(self, progress: Progress) -> None:
-        pass
-
-    def keep_now(self, progress: Progress, wait: bool = False) -> None:
-        pass
 
 
 def recipe(**changes: object) -> Recipe:

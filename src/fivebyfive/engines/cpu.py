@@ -93,7 +93,7 @@ class Cpu(Eager):
         times = Times()
         if self._stepper is not None and not self._watched():
             first, tally, times = self._train_in_kernels(self._stepper, epoch, first, stop, tally)
-        if not math.isfinite(tally.loss):
+        if first == stop or not math.isfinite(tally.loss):
             return tally, times
         tally, more = super().train(epoch, first, stop, tally)
         return tally, Times(times.data + more.data, times.compute + more.compute)

@@ -74,7 +74,7 @@ def restore(
         RunError: something can't be read or written.
     """
     weights = session.network.state_dict()
-    largest = (1 << 20) + 4 * sum(t.numel() * t.element_size() for t in weights.values())
+    largest = (1 << 20) + 4 * sum(t.nbytes for t in weights.values())
     found, damaged = checkpoints.newest(run.path, largest)
     notes = [f"A damaged checkpoint was passed over: {damaged[0]}"] if damaged else []
     begun = run.info["data"]["digests"] if found is None else found.state.get("data")

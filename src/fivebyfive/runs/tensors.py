@@ -40,7 +40,7 @@ def read_into(path: Path, targets: Mapping[str, Tensor]) -> None:
     Raises:
         NetworkError: the file isn't there, is damaged, or doesn't hold just these.
     """
-    bytes_wanted = sum(t.numel() * t.element_size() for t in targets.values())
+    bytes_wanted = sum(t.nbytes for t in targets.values())
     try:
         size = path.stat().st_size
         if not path.is_file() or size > bytes_wanted + _HEADER:
