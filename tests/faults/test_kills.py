@@ -110,14 +110,14 @@ def trial(
 
 
 def check_steps(lives: Sequence[Ended], setting: Setting) -> None:
-    """No step is left out; at most those of one interval, and of the save under way, come twice."""
+    """No step is left out; at most those of one interval come twice."""
     reached, interval = 0, max(1, setting.every)
     for life in lives:
         steps = life.steps(setting.steps)
         if not steps:
             continue
         assert steps == list(range(steps[0], steps[-1] + 1))
-        assert 0 <= reached + 1 - steps[0] <= 2 * interval, f"from {reached} to {steps[0]}"
+        assert 0 <= reached + 1 - steps[0] <= interval, f"from {reached} to {steps[0]}"
         reached = steps[-1]
     assert reached == setting.steps * setting.epochs
 

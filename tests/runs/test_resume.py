@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 import fivebyfive as fbf
+from fivebyfive.engines.eager import Eager
+from fivebyfive.engines.work import Tally
 from fivebyfive.errors import (
     DataError,
     DeviceError,
@@ -86,6 +88,29 @@ def test_it_ends_bit_for_bit_as_if_never_cut(
     (again,) = done.info["resumed"]
     assert again["notes"] == []
     assert again["from"] == f"epoch {1 + (cut > 4)}, after step {cut if cut <= 4 else cut - 4}"
+
+
+def test_as_many_images_at_a_time_as_the_run_had_come_to(
+    train: Train, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fits may be more or less when it goes on; sums in other parts have other last bits."""
+    broken = train(cut=6, engine="eager", micro_batch=5)
+    place = checkpoints.place(broken.path, checkpoints.numbers(broken.path)[-1])
+    state = checkpoints.read(broken.path, int(place.name), 1 << 20).state
+    assert state["conditions"]["micro_batch"] == 5
+    state["conditions"]["test_batch"] = 7
+    content = [(place / name).read_bytes() for name in (checkpoints.WEIGHTS, checkpoints.OPTIMIZER)]
+    checkpoints.write(broken.path, int(place.name) + 1, *content, state)
+    seen = []
+
+    def evaluate(engine: Eager) -> Tally:
+        seen.append((engine.micro_batch, engine.test_batch))
+        return tested(engine)
+
+    tested = Eager.evaluate
+    monkeypatch.setattr(Eager, "evaluate", evaluate)
+    resume(broken, tiny_folder)
+    assert seen == [(5, 7)] * 2
 
 
 def test_without_any_checkpoint_it_starts_anew(train: Train, tiny_folder: Path) -> None:

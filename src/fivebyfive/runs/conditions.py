@@ -23,6 +23,7 @@ WORDS = {
     "engine": "the engine",
     "kernels": "the kernels' instruction set",
     "micro_batch": "the images computed at a time",
+    "test_batch": "the images tested at a time",
     "processes": "the number of processes",
 }
 
@@ -50,6 +51,7 @@ def conditions(session: Session) -> dict[str, str | int]:
         "engine": session.engine.name,
         "kernels": (report().active or "none") if session.engine.name == "cpu" else "none",
         "micro_batch": session.engine.micro_batch,
+        "test_batch": session.engine.test_batch,
         "processes": session.team.size,
     }
 

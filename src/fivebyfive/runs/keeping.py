@@ -18,18 +18,22 @@ from .conditions import conditions
 
 #: Seconds between checkpoints within an epoch; each epoch's end is one, too.
 EVERY = 30.0
+#: A save begins when this share of the interval is over, so that it is done when all of it is.
+BEGIN = 0.9
 
 
 class Keeping:
     """Writes checkpoints, and the weights of each whole epoch; see ``training.loop.Keeper``.
 
-    The training waits only for a copy in memory, and for the writing of the one before if that
-    isn't over yet. What a failed write raises, it raises at the next call.
+    The training waits only for a copy in memory, and for a write that isn't over when it has to be:
+    before the next one, and when a whole interval's work would be lost. What a failed write raises,
+    it raises at the next call.
 
     Args:
         run: the run folder, which this process holds the lock of.
         number: the checkpoint that the training goes on from, if any.
-        every: seconds between checkpoints within an epoch; 0 saves after every stretch.
+        every: seconds between checkpoints within an epoch, and the most that a kill undoes (give or
+            take a stretch); 0 saves after every stretch.
         best: number and test accuracy of the best checkpoint so far.
     """
 
@@ -47,7 +51,8 @@ class Keeping:
         self._number = max(checkpoints.numbers(run), default=0)
         self._whole = [] if number is None else [number]  # a damaged one isn't worth a place
         self._writer = _Writer()
-        self._due = time.monotonic() + every
+        # When what is safe was had, and when what was saved last.
+        self._safe = self._begun = time.monotonic()
 
     def keep(self, progress: Progress) -> None:
         """Save if it is time to.
@@ -57,8 +62,9 @@ class Keeping:
         """
         if self._log.failure is not None:
             raise folder.unwritable(self._log.path, self._log.failure, self._log.written()[0])
-        if time.monotonic() >= self._due:
+        if time.monotonic() >= self._begun + BEGIN * self._every:
             self._save(progress)
+        self._catch_up()
 
     def keep_now(self, progress: Progress, wait: bool = False) -> None:
         """Save; with ``wait`` return when it is on the disk.
@@ -67,6 +73,7 @@ class Keeping:
             RunError: what was to be saved, now or before, can't be written.
         """
         self._save(progress)
+        self._catch_up()
         if wait:
             self.wait()
 
@@ -78,8 +85,14 @@ class Keeping:
         """
         self._writer.wait()
 
+    def _catch_up(self) -> None:
+        """Wait for a write without which a kill would undo more than an interval."""
+        if time.monotonic() >= self._safe + self._every:
+            self.wait()
+
     def _save(self, progress: Progress) -> None:
         self._writer.wait()
+        self._safe, self._begun = self._begun, time.monotonic()
         self._number += 1
         number = self._number
         tested = progress.done if progress.step == 0 else None
@@ -93,7 +106,6 @@ class Keeping:
         self._writer.start(
             lambda: self._write(number, weights, optimizer, state, keep, tested is not None)
         )
-        self._due = time.monotonic() + self._every
 
     def _write(
         self,

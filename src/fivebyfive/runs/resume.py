@@ -65,8 +65,8 @@ def restore(
     """Put weights, optimizer and metrics back to the newest whole checkpoint.
 
     Without any whole checkpoint the training starts anew in the same folder, which comes to the
-    same end. The caller holds the run's lock. With ``keep_micro_batch`` as many images are computed
-    at a time as when the checkpoint was made.
+    same end. The caller holds the run's lock. As many images are tested at a time as when the
+    checkpoint was made, and with ``keep_micro_batch`` as many are computed in training.
 
     Raises:
         DataError: the data isn't the run's and that wasn't asked for by name.
@@ -83,8 +83,10 @@ def restore(
         _rewind(run, 0, "")
         return Start(info=run.info, notes=tuple(notes))
     try:
+        engine, then = session.engine, found.state["conditions"]
+        engine.test_batch = max(1, int(then.get("test_batch", engine.test_batch)))
         if keep_micro_batch:
-            session.engine.micro_batch = int(found.state["conditions"]["micro_batch"])
+            engine.micro_batch = max(1, int(then["micro_batch"]))
         start = _restore(run, session, found, allow)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, FiveByFiveError):
