@@ -35,8 +35,26 @@ UNEVEN = {"data": "sample", "limit": 86, "batch_size": 17, "epochs": 10, "device
 TRAININGS: dict[str, dict[str, Any]] = {
     "lenet": {"what": "lenet"},
     "dropout": {"what": "nets.py:alexnet_small", "optimizer": "sgd", "lr": 0.01},
-    "parts": {"what": "nets.py:alexnet_small", "optimizer": "sgd", "lr": 0.01, "micro_batch": 3},
+    "parts": {"what": "nets.py:alexnet_small", "optimizer": "sgd", "lr": 0.01, "micro_batch": 4},
+    "hungry": {"what": "nets.py:hungry", "optimizer": "sgd", "lr": 0.01},
 }
+#: A network that the second of several processes has no room for with more than four images.
+HUNGRY = """
+
+import os
+
+
+class Hungry(nn.Sequential):
+    def forward(self, images):
+        rank = os.environ.get("RANK")
+        if self.training and rank == "1" and len(images) > 4 and images.device.type != "meta":
+            raise MemoryError
+        return super().forward(images)
+
+
+def hungry():
+    return Hungry(*alexnet_small())
+"""
 #: From wherever a test begins to be slow: a start of PyTorch in three processes on a busy machine.
 PATIENCE = 200
 
@@ -88,7 +106,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    (folder / "nets.py").write_text(NETWORKS)
+    (folder / "nets.py").write_text(NETWORKS + HUNGRY)
     return folder
 
 
@@ -160,6 +178,19 @@ def test_two_processes_compute_what_one_computes(
     weights = load_file(place / f"two-{name}" / "model.safetensors")
     for key, value in load_file(place / f"one-{name}" / "model.safetensors").items():
         assert (weights[key] - value).abs().max() < 2e-6
+
+
+def test_where_memory_runs_out_in_one_all_split_the_batch(
+    place: Path, together: dict[str, Any]
+) -> None:
+    run = place / "two-hungry"
+    weights = load_file(run / "model.safetensors")
+    for key, value in load_file(place / "two-parts" / "model.safetensors").items():
+        assert torch.equal(weights[key], value)
+    told = [row["message"] for row in fbf.load_run(run).metrics() if row["event"] == "notice"]
+    split = [message for message in told if message.startswith("out of memory at 17 images")]
+    assert len(split) == 1
+    assert "from here on 5 × 4 or 3" in split[0]
 
 
 def test_both_know_the_result_and_the_first_alone_tells(

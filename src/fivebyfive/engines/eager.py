@@ -100,6 +100,13 @@ class Eager:
 
     def _step(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
         """One step, with ``at_most`` images at a time; its loss and right answers."""
+        sums = self._gradients(epoch, step, at_most)
+        self.optimizer.step()
+        self._watch.stop()
+        return sums
+
+    def _gradients(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
+        """All of a step but the optimizer's."""
         sums, batch = self._zeros(), epoch.batch(step)
         self.optimizer.zero_grad()
         split = parts(self._share(batch), at_most)
@@ -117,8 +124,6 @@ class Eager:
                 loss = self._loss(scores, labels, reduction="sum") / len(batch)
                 loss.backward()
             add(sums, scores.detach(), labels, loss.detach() * len(batch))
-        self.optimizer.step()
-        self._watch.stop()
         return sums
 
     @torch.no_grad()

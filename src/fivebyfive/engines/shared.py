@@ -22,7 +22,7 @@ from ..datasets.splits import Split
 from ..errors import OutOfMemoryError
 from ..recipes import Recipe
 from .eager import Eager
-from .micro_batches import warnings
+from .micro_batches import Undo, warnings
 from .out_of_memory import is_out_of_memory
 from .team import TIMEOUT, Team
 from .work import Epoch, Notice, Tally, Times
@@ -53,7 +53,8 @@ class Shared(Eager):
         super().__init__(network, recipe, train, test, device, micro_batch, news)
         self._team = team
         self.checks_steps = False  # where one stopped the others would wait for it
-        self._idle = False
+        self._idle = self._trying = False
+        self._tried: set[tuple[int, int]] = set()
 
     @functools.cached_property
     def _parallel(self) -> DistributedDataParallel:
@@ -96,7 +97,11 @@ class Shared(Eager):
 
     def _step(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
         """One step; loss and right answers of the images that are computed here."""
-        self._idle = len(epoch.batch(step)) <= self._team.rank
+        images = len(epoch.batch(step))
+        self._idle = images <= self._team.rank
+        if (images, at_most) not in self._tried:
+            self._try(epoch, step, at_most)
+            self._tried.add((images, at_most))
         try:
             sums = super()._step(epoch, step, at_most)
         except (RuntimeError, MemoryError) as error:
@@ -104,6 +109,27 @@ class Shared(Eager):
                 raise
             raise OutOfMemoryError(self._explain(error, at_most)) from error
         return self._zeros() if self._idle else sums
+
+    def _try(self, epoch: Epoch, step: int, at_most: int) -> None:
+        """Find out whether a step fits everywhere; where it doesn't, all split it further.
+
+        Once the processes add up gradients each waits for the others, and none can turn back. So
+        the first step of each size is computed twice, and by each for itself to begin with.
+        """
+        undo, failure = Undo(self.network, self.optimizer), None
+        self._trying = True
+        try:
+            self._gradients(epoch, step, at_most)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            failure = f"process {self._team.rank}: {error}"
+        finally:
+            self._trying = False
+        undo()
+        failures = [each for each in self._team.exchange(failure) if each is not None]
+        if failures:
+            raise MemoryError(failures[0])
 
     def _share(self, batch: Tensor) -> Tensor:
         """The part of a batch that is this process's.
@@ -114,7 +140,8 @@ class Shared(Eager):
         return batch[:1] if self._idle else batch.tensor_split(self._team.size)[self._team.rank]
 
     def _accumulating(self, last: bool) -> AbstractContextManager[object]:
-        return contextlib.nullcontext() if last else self._parallel.no_sync()
+        alone = self._trying or not last
+        return self._parallel.no_sync() if alone else contextlib.nullcontext()
 
     def _module(self) -> nn.Module:
         return self._parallel if torch.is_grad_enabled() else self.network
@@ -132,6 +159,6 @@ class Shared(Eager):
         share = -(-self.recipe.batch_size // self._team.size)
         fewer = max(1, min(at_most, share) // 2)
         return (
-            f"process {self._team.rank} ran out of memory on {self._device} ({error}). Several "
-            f"processes can't split further on the way: start them with --micro-batch {fewer}."
+            f"process {self._team.rank} ran out of memory on {self._device} ({error}), though such "
+            f"a step had fitted before. Go on with fewer images at a time: --micro-batch {fewer}."
         )
