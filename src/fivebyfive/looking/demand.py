@@ -14,7 +14,6 @@ from ..kernels.library import kernels
 from ..kernels.stepper import Whole, find_whole
 from ..recipes import Recipe
 from .heap import Heap
-from .live import size
 from .training_step import Need, Step, measure, measure_test
 
 Shape = tuple[int, int, int]
@@ -57,7 +56,7 @@ class Plain:
         heap.replay(self._step(trained, again=False).history)
         for _ in range(2):  # the second batch doesn't find the holes that the first did
             heap.replay(test.history)
-        return heap.top - sum(size(p) for p in self._network.parameters() if p.requires_grad)
+        return heap.top - sum(p.nbytes for p in self._network.parameters() if p.requires_grad)
 
     def _step(self, count: int, again: bool) -> Step:
         return measure(self._network, self._shape, count, again=again, bf16=self._bf16)
@@ -72,7 +71,7 @@ class Kernels:
         assert active is not None
         parameters = [p for block in whole.blocks for p in block.parameters()]
         self._image = 4 * math.prod(shape)
-        self._gradients = sum(map(size, parameters))
+        self._gradients = sum(p.nbytes for p in parameters)
         self._kernels = active
         self._chain = chain(whole.blocks, inputs, parameters, [None] * len(parameters))
 

@@ -17,7 +17,6 @@ from ..datasets.splits import Split
 from ..training.session import Session
 from . import demand
 from .layers_table import size as words
-from .live import size
 from .memory import Memory
 
 #: What is still to come must fit with this part of it to spare: predictions are that good.
@@ -123,7 +122,7 @@ def foresee(session: Session, micro_batch: int | None = None) -> Foresight:
     engine, device = session.engine, session.device
     needs = demand.of_engine(engine.name, network, engine.recipe, shape, device)
     # Asked for first: PyTorch's optimizers bring libraries, which then count as held.
-    moments = sum(map(size, engine.optimizer_state().values()))
+    moments = sum(moment.nbytes for moment in engine.optimizer_state().values())
 
     def step(count: int) -> tuple[Memory, int]:
         need, holes = needs.training(count, again=count < recipe.batch_size)

@@ -73,8 +73,3 @@ def storage_of(tensor: Tensor) -> int:
     """What tells a tensor's storage from every other that is alive."""
     # On the meta device all data pointers are zero, so it's the storage's own address.
     return int(tensor.untyped_storage()._cdata)
-
-
-def size(tensor: Tensor) -> int:
-    """The bytes of a tensor's values."""
-    return tensor.numel() * tensor.element_size()

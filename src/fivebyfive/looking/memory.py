@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from .live import size
 from .training_step import Need
 
 #: Numbers that an optimizer keeps for each number it trains: none, or Adam's two moments.
@@ -33,9 +32,9 @@ class Memory:
     @classmethod
     def of(cls, network: nn.Module, optimizer: str, need: Need) -> Memory:
         """For ``network`` with the optimizer of that name, and what a batch needs."""
-        gradients = sum(size(p) for p in network.parameters() if p.requires_grad)
+        gradients = sum(p.nbytes for p in network.parameters() if p.requires_grad)
         return cls(
-            weights=sum(size(t) for t in (*network.parameters(), *network.buffers())),
+            weights=sum(t.nbytes for t in (*network.parameters(), *network.buffers())),
             gradients=gradients,
             optimizer=OPTIMIZER_STATE[optimizer] * gradients,
             activations=need.activations,

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..errors import NetworkError
 from ..modes import in_mode
 from . import meta
-from .live import Live, size, storage_of
+from .live import Live, storage_of
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def measure(
                 f"the network runs in evaluation mode but not in training mode, with a batch of "
                 f"{batch_size}: {type(error).__name__}: {error}"
             ) from error
-    images, activations = size(batch), sum(kept.values())
-    gradients = sum(size(p) for p in network.parameters() if p.requires_grad)
+    images, activations = batch.nbytes, sum(kept.values())
+    gradients = sum(p.nbytes for p in network.parameters() if p.requires_grad)
     workspace = live.peak - images - activations - gradients
     # Where gradients come late and activations go early there is less at once than the sum.
     return Step(flops, Need(images, activations, max(0, workspace)), live.peak, tuple(live.history))
