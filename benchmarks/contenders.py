@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import fivebyfive as fbf
 from fivebyfive.cli import program
+from fivebyfive.datasets.splits import Split
 from fivebyfive.engines.allocator import keep_large_buffers
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.weights import build_seeded
@@ -26,31 +27,33 @@ from harness import Contender, Training
 Batches = Callable[[], Iterator[tuple[Tensor, Tensor]]]
 
 
+class OneByOne(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """Per image what torchvision's dataset does: a PIL image, resized, made a tensor, over 255."""
+
+    def __init__(self, split: Split, recipe: Recipe) -> None:
+        self.images, self.labels = split.images.squeeze(1), split.labels
+        self.recipe = recipe
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = Image.fromarray(self.images[index].numpy())
+        if side := self.recipe.resize:
+            image = image.resize((side, side), Image.Resampling.BILINEAR)
+        pixels = torch.from_numpy(np.array(image, np.uint8, copy=True)).unsqueeze(0)
+        x = pixels.to(torch.float32).div(255)
+        if self.recipe.std != 1:
+            x = x.sub_(self.recipe.mean).div_(self.recipe.std)
+        return x, int(self.labels[index])
+
+
 def textbook(recipe: Recipe) -> dict[str, float]:
-    """The book's loop over a DataLoader that opens image by image, with the book's four workers.
-
-    The dataset does per image what torchvision's does: a PIL image, made a tensor, divided by 255.
-    """
-
-    class Images(torch.utils.data.Dataset[tuple[Tensor, int]]):
-        def __init__(self, split: Any) -> None:
-            self.images, self.labels = split.images.squeeze(1), split.labels
-
-        def __len__(self) -> int:
-            return len(self.labels)
-
-        def __getitem__(self, index: int) -> tuple[Tensor, int]:
-            image = Image.fromarray(self.images[index].numpy())
-            pixels = torch.from_numpy(np.array(image, np.uint8, copy=True)).unsqueeze(0)
-            x = pixels.to(torch.float32).div(255)
-            if recipe.std != 1:
-                x = x.sub_(recipe.mean).div_(recipe.std)
-            return x, int(self.labels[index])
-
+    """The book's loop over a DataLoader that opens image by image, with the book's four workers."""
     data = fbf.datasets.load(recipe.dataset)
     loaders = [
         torch.utils.data.DataLoader(
-            Images(split), recipe.batch_size, shuffle=shuffle, num_workers=4
+            OneByOne(split, recipe), recipe.batch_size, shuffle=shuffle, num_workers=4
         )
         for split, shuffle in ((data.train, True), (data.test, False))
     ]

@@ -125,6 +125,20 @@ def fma_peak(threads: int) -> float | None:
     return float(done.stdout)
 
 
+def product_peak(card: Any, dtype: Any, size: int = 8192, times: int = 10) -> float:
+    """What large matrix products of ``dtype`` reach on a CUDA card at best, in TFLOP/s."""
+    import torch
+
+    a, best = torch.randn(size, size, device=card, dtype=dtype), 0.0
+    for _ in range(times):
+        begin = time.perf_counter()
+        for _ in range(times):
+            a @ a
+        torch.cuda.synchronize(card)
+        best = max(best, 2e-12 * times * size**3 / (time.perf_counter() - begin))
+    return best
+
+
 def save(name: str, result: Mapping[str, Any]) -> Path:
     """Keep the raw figures as JSON beside the programs."""
     RESULTS.mkdir(exist_ok=True)

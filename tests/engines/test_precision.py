@@ -80,7 +80,6 @@ def test_bf16_computes_in_it_and_keeps_the_rest_in_fp32(name: str, tiny: Dataset
 def test_bf16_leaves_the_kernels_alone(tiny: Dataset) -> None:
     net = networks.build("lenet", classes=3)
     r = recipe(precision="bf16")
-    assert engines.make("auto", net, r, tiny.train, tiny.test, CPU).name == "eager"
     asked = engines.make("cpu", copy.deepcopy(net), r, tiny.train, tiny.test, CPU)
     eager = engines.make("eager", copy.deepcopy(net), r, tiny.train, tiny.test, CPU)
     assert asked.train(epoch(), 0, 4, Tally())[0] == eager.train(epoch(), 0, 4, Tally())[0]

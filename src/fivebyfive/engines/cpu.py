@@ -2,8 +2,8 @@
 
 A network that is a plain chain (blocks of convolution, activation and pooling, then linear layers)
 is trained whole in the kernels, from the stored bytes to the updated parameters. Of any other, the
-blocks that can be fused are, and the rest runs in PyTorch within the same step. It computes what
-the eager engine computes; see docs/cpu-engine.md.
+blocks that can be fused are, and the rest runs in PyTorch within the same step, rewritten where
+that is faster. It computes what the eager engine computes; see docs/cpu-engine.md.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from ..kernels.stepper import PlainOptimizer, Stepper, Sums, find_whole
 from ..recipes import Recipe
 from .eager import Eager
 from .out_of_memory import check, is_out_of_memory
+from .rewrites import rewritten
 from .work import Epoch, Notice, Tally, Times
 
 
@@ -142,7 +143,8 @@ class Cpu(Eager):
         super()._make_room()
 
     def _module(self) -> nn.Module:
-        return self._original if torch.is_grad_enabled() in self._short else self.network
+        short = torch.is_grad_enabled() in self._short
+        return rewritten(self._original if short else self.network)
 
     def _leave_kernels(self) -> None:
         """Train in PyTorch alone, which computes in parts with less memory than the kernels."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..engines.allocator import keep_large_buffers
+from ..engines.rewrites import rewritten
 from ..kernels.blocks import chain, shapes
 from ..kernels.library import kernels
 from ..kernels.stepper import Whole, find_whole
@@ -97,5 +98,6 @@ def of_engine(
     whole = find_whole(network, shape) if fused else None
     if whole is None or (recipe.loss == "nll" and not whole.normalised):
         heap = device.type == "cpu" and keep_large_buffers()
-        return Plain(network, shape, bf16=recipe.precision == "bf16", heap=heap)
+        seen = rewritten(network) if name == "cpu" else network
+        return Plain(seen, shape, bf16=recipe.precision == "bf16", heap=heap)
     return Kernels(whole, shape)
