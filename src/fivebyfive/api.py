@@ -56,7 +56,7 @@ def train(
             ``nn.Module`` (trained in place); without it what ``config`` names, or LeNet.
         data: ``fashion-mnist``, ``mnist``, ``sample``, or a folder with the four IDX files.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        engine: ``auto``, or the name of one: ``cpu`` or ``eager``.
+        engine: ``auto``, or the name of one: ``cpu``, ``cuda`` or ``eager``.
         micro_batch: compute this many images of a batch at a time, for little memory; the result
             is the whole batch's.
         run: the new folder; without it ``runs/<date-time>-<recipe>`` in the current one.

@@ -211,7 +211,8 @@ def _command(words: Any, name: str, run: Command, help_: str) -> argparse.Argume
 def _device(sub: argparse.ArgumentParser, engine: bool = True) -> None:
     sub.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
     if engine:
-        sub.add_argument("--engine", default="auto", metavar="NAME", help="auto or eager")
+        help_ = "auto, cpu, cuda or eager"
+        sub.add_argument("--engine", default="auto", metavar="NAME", help=help_)
 
 
 def _json(sub: argparse.ArgumentParser) -> None:

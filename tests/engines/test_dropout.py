@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from fivebyfive import engines, networks
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.engines.dropout import DropoutByImage, dropped, may_drop
+from fivebyfive.engines.dropout import DropoutByImage, dropped, keys, may_drop
 from fivebyfive.engines.eager import Eager
 from fivebyfive.engines.work import Epoch, Tally
 from fivebyfive.recipes import Recipe
@@ -116,6 +116,21 @@ def test_each_dropout_of_a_forward_is_another() -> None:
     with DropoutByImage(0, 1, torch.arange(4)):
         first, second = F.dropout(ones), F.dropout(ones)
     assert 0.4 < (first == second).float().mean() < 0.6
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 2**40), st.integers(1, 1000), st.integers(1, 5))
+def test_the_epoch_may_lie_on_the_device(seed: int, epoch: int, calls: int) -> None:
+    images, ones = torch.tensor([5, 3, 59999]), torch.ones(3, 40)
+    ways: list[int | Tensor] = [epoch, keys(seed, epoch, calls)]
+    masks = []
+    for way in ways:
+        with DropoutByImage(seed, way, images):
+            masks.append([F.dropout(ones, 0.3) for _ in range(calls)])
+            if way is not epoch:  # there is no key for a dropout more
+                with pytest.raises(IndexError):
+                    F.dropout(ones)
+    assert all(map(torch.equal, *masks))
 
 
 def test_gradients_pass_where_values_did() -> None:

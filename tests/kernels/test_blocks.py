@@ -98,10 +98,16 @@ def test_chains_of_blocks_and_layers_compute_what_pytorch_computes(isa, passes):
     compare_unrounded(network, (35, 3, 13, 15), 0, passes)
 
 
+@pytest.mark.parametrize("shape", [(3, 2, 1, 7), (3, 2, 7, 1), (1, 2, 1, 1)])
+def test_parts_of_a_kernel_may_never_meet_the_image(isa, passes, shape):
+    compare_unrounded(nn.Sequential(nn.Conv2d(2, 3, 5, padding=2)), shape, 0, passes)
+
+
 @pytest.mark.parametrize("layer", [nn.Sigmoid(), nn.Tanh(), nn.ReLU()])
 def test_activations_are_exact_to_a_few_units_in_the_last_place(isa, layer):
     x = torch.cat([torch.linspace(-20, 20, 20001), torch.logspace(-30, 4, 2001)]).view(-1, 1)
-    identity = nn.Sequential(nn.Linear(1, 1, bias=False), layer)
+    # Five times the same: four values are worked out together, the fifth alone.
+    identity = nn.Sequential(nn.Linear(1, 5, bias=False), layer)
     nn.init.ones_(identity[0].weight)
     with torch.no_grad():
         found, expected = accelerate(identity)(x), layer(x.double())
@@ -112,7 +118,7 @@ def test_activations_are_exact_to_a_few_units_in_the_last_place(isa, layer):
 @pytest.mark.parametrize("layer", [nn.Sigmoid(), nn.Tanh(), nn.ReLU()])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, -1e30])
 def test_nan_and_infinity_come_through_activations(isa, layer, value):
-    network = nn.Sequential(nn.Linear(1, 1, bias=False), layer)
+    network = nn.Sequential(nn.Linear(1, 5, bias=False), layer)
     nn.init.ones_(network[0].weight)
     x = torch.tensor([[0.5], [value]])
     with torch.no_grad():

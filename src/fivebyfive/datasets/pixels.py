@@ -76,7 +76,7 @@ def _resized(x: Tensor, side: int) -> Tensor:
         return (weights @ rows).add_(0.5).floor_()
 
 
-@functools.lru_cache(maxsize=16)
+@functools.cache  # a recorded step on a card reads it where it is
 def _weights(size: int, side: int, device: torch.device) -> Tensor:
     """The matrix ``[side, size]`` that resizes one dimension: Pillow's ``precompute_coeffs``.
 

@@ -18,23 +18,29 @@ from ..kernels.library import report
 from ..recipes import Precision, Recipe
 from .auto_precision import fastest_precision
 from .cpu import Cpu
+from .cuda import Cuda
 from .eager import Eager
 from .out_of_memory import explain, is_out_of_memory
 from .shared import Shared
 from .team import ALONE, Team
 from .work import Engine, Notice
 
-ENGINES: Mapping[str, type[Eager]] = {"cpu": Cpu, "eager": Eager}
+ENGINES: Mapping[str, type[Eager]] = {"cpu": Cpu, "cuda": Cuda, "eager": Eager}
 
 #: What makes an engine.
 Kind = Callable[..., Engine]
 
 
-def fastest(device: torch.device, precision: Precision = "fp32") -> str:
+def fastest(device: torch.device) -> str:
     """The name of the fastest engine that can run on ``device`` here."""
-    # The kernels compute in float32 only.
-    kernels = device.type == "cpu" and precision == "fp32" and report().active
-    return "cpu" if kernels else "eager"
+    return "cpu" if not lacks("cpu", device) else "eager"
+
+
+def lacks(name: str, device: torch.device) -> str:
+    """Why the engine called ``name`` can't run on ``device``; empty if it can."""
+    if name in ("cpu", "cuda") and name != device.type:
+        return f"the device is {device}"
+    return report().reason if name == "cpu" and not report().active else ""
 
 
 def make(
@@ -62,19 +68,17 @@ def make(
 
     Raises:
         UnknownNameError: with the nearest names.
-        DeviceError: the CPU engine was asked for by name and can't run here, or the device doesn't
+        DeviceError: the engine was asked for by name and can't run here, or the device doesn't
             compute in the recipe's precision.
         RecipeError: ``micro_batch`` is below 1 or above the batch size.
         OutOfMemoryError: not even network and data fit.
     """
     if name not in (*ENGINES, "auto"):
         raise UnknownNameError("engine", name, [*ENGINES, "auto"])
-    if name == "cpu" and fastest(device) != "cpu":
-        reason = report().reason if device.type == "cpu" else f"the device is {device}"
-        raise DeviceError(f"the cpu engine can't run: {reason}. --engine eager runs everywhere.")
+    if reason := lacks(name, device):
+        raise DeviceError(f"the {name} engine can't run: {reason}. --engine eager runs everywhere.")
 
-    def kind(precision: Precision) -> Kind:
-        return ENGINES[fastest(device, precision) if name == "auto" else name]
+    alone: Kind = ENGINES[fastest(device) if name == "auto" else name]
 
     def engine(
         kind: Kind, precision: Precision, module: nn.Module, few: Split, news: list[Notice]
@@ -92,8 +96,8 @@ def make(
     if precision == "auto":
         few = train.head(recipe.batch_size)
         precision, notice = fastest_precision(
-            lambda each: engine(kind(each), each, copy.deepcopy(network), few, []), len(few), device
+            lambda each: engine(alone, each, copy.deepcopy(network), few, []), len(few), device
         )
         precision, news = team.exchange(precision)[0], [notice]
-    final = kind(precision) if team.size == 1 else functools.partial(Shared, team)
+    final = alone if team.size == 1 else functools.partial(Shared, team)
     return engine(final, precision, network, train, news)

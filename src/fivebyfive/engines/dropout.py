@@ -42,10 +42,11 @@ class DropoutByImage(TorchFunctionMode):
 
     Made anew for every forward, since it counts the dropouts in it. An input whose first dimension
     isn't these images, and dropout of other kinds (alpha dropout, that within attention), is left
-    to PyTorch.
+    to PyTorch. A step that is recorded once and done again in other epochs reads the epoch from the
+    device: ``epoch`` is then what :func:`keys` gives, with a key for each dropout.
     """
 
-    def __init__(self, seed: int, epoch: int, images: Tensor) -> None:
+    def __init__(self, seed: int, epoch: int | Tensor, images: Tensor) -> None:
         super().__init__()
         self._seed, self._epoch, self._images = seed, epoch, images
         self._calls = 0
@@ -83,19 +84,29 @@ class DropoutByImage(TorchFunctionMode):
         if len(input) != len(self._images):
             return None
         shape = input.shape[1:] if channels is None else input.shape[1:2]
-        key = derive(self._seed, DROPOUT, self._epoch, call)
-        drop = dropped(key, self._images, shape.numel(), p)
+        drop = dropped(self._key(call), self._images, shape.numel(), p)
         drop = drop.view(len(input), *shape, *[1] * (input.dim() - 1 - len(shape)))
         output = input if inplace else input.clone()  # which keeps its layout in memory
         return output.masked_fill_(drop, 0).mul_(1 / (1 - p))
 
+    def _key(self, call: int) -> int | Tensor:
+        if isinstance(self._epoch, Tensor):
+            return self._epoch[call]
+        return derive(self._seed, DROPOUT, self._epoch, call)
 
-def dropped(key: int, images: Tensor, units: int, p: float) -> Tensor:
+
+def keys(seed: int, epoch: int, count: int) -> Tensor:
+    """The keys by which an epoch's forwards draw their first dropouts: ``int64 [count]``."""
+    return torch.tensor([derive(seed, DROPOUT, epoch, call) for call in range(count)])
+
+
+def dropped(key: int | Tensor, images: Tensor, units: int, p: float) -> Tensor:
     """Which of an image's ``units`` are dropped, each with probability ``p``: ``bool [N, units]``.
 
     ``images`` (``int64 [N]``) are numbers that stand for the images; other keys, below 2**63, give
-    unrelated masks. As in SplitMix64 (Steele, Lea and Flood, 2014) an image's random numbers are
-    the hashes of a sequence that begins somewhere and goes on in equal steps.
+    unrelated masks. A key may lie beside the images on their device (``int64 []``). As in
+    SplitMix64 (Steele, Lea and Flood, 2014) an image's random numbers are the hashes of a sequence
+    that begins somewhere and goes on in equal steps.
     """
     begins = _hashed(images + key)
     begins = begins.bitwise_xor_(begins >> 32).unsqueeze(1)

@@ -198,7 +198,7 @@ class Eager:
         """Where those batches of test images begin that are computed here."""
         return range(0, len(self._test), TEST_BATCH)
 
-    def _dropout(self, epoch: int, images: Tensor) -> AbstractContextManager[object]:
+    def _dropout(self, epoch: int | Tensor, images: Tensor) -> AbstractContextManager[object]:
         if not self._dropout_by_image:
             return contextlib.nullcontext()
         return DropoutByImage(self.recipe.seed, epoch, images)

@@ -65,7 +65,8 @@ class Notice:
     """Something an engine has to tell; ``kind`` is a word for programs.
 
     ``out-of-memory``: from here on batches are computed in parts. ``batch-statistics``: which
-    changes the mathematics of this network. ``precision``: what ``auto`` has chosen.
+    changes the mathematics of this network. ``precision``: what ``auto`` has chosen. ``engine``:
+    the CUDA engine computes as the eager one, and why. ``processes``: several share the batches.
     """
 
     kind: str

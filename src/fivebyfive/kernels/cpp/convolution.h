@@ -35,22 +35,27 @@ inline Window window(const Convolution& c, int row, int column, int columns) {
 template <int ROWS, int COLUMNS>
 void convolution_tile(const Convolution& c, const Window& w, const float* image, const float* panel,
                       const float* bias, float* out, ptrdiff_t out_channel) {
-    Vec total[ROWS][COLUMNS] = {};
-    const int steps = w.right - w.left;
-    for (int channel = 0; channel < c.inputs; ++channel) {
-        for (int y = w.top; y < w.bottom; ++y) {
+    Vec total[ROWS][COLUMNS];
+    zero(total);
+    int channel = 0;
+    do {
+        int y = w.top;
+        do {
             const float* pixel = image + channel * c.channel_floats() + y * c.row_floats();
             const float* weight = panel + ((channel * c.kernel + y) * c.kernel + w.left) * ROWS;
-            for (int step = 0; step < steps; ++step, pixel += LANES, weight += ROWS) {
+            int steps = w.right - w.left;
+            do {
                 Vec x[COLUMNS];
                 for (int j = 0; j < COLUMNS; ++j) x[j] = load(pixel + j * LANES);
                 for (int r = 0; r < ROWS; ++r) {
                     const Vec one = splat(weight[r]);
                     for (int j = 0; j < COLUMNS; ++j) total[r][j] += one * x[j];
                 }
-            }
-        }
-    }
+                pixel += LANES, weight += ROWS;
+                hide(pixel);
+            } while (--steps);
+        } while (++y < w.bottom);
+    } while (++channel < c.inputs);
     for (int r = 0; r < ROWS; ++r)
         for (int j = 0; j < COLUMNS; ++j)
             store(out + r * out_channel + j * LANES, total[r][j] + (bias ? bias[r] : 0.0f));
@@ -60,19 +65,23 @@ void convolution_tile(const Convolution& c, const Window& w, const float* image,
 template <int ROWS, int COLUMNS>
 void gradient_tile(const float* grad, ptrdiff_t grad_channel, int grad_row, const float* image,
                    int image_row, int height, int width, float* out, int out_row) {
-    Vec total[ROWS][COLUMNS] = {};
-    for (int y = 0; y < height; ++y) {
+    Vec total[ROWS][COLUMNS];
+    zero(total);
+    int y = 0;
+    do {
         const float* g = grad + y * static_cast<ptrdiff_t>(grad_row);
         const float* pixel = image + y * static_cast<ptrdiff_t>(image_row);
-        for (int x = 0; x < width; ++x, g += LANES, pixel += LANES) {
+        int x = width;
+        do {
             Vec one[ROWS];
             for (int r = 0; r < ROWS; ++r) one[r] = load(g + r * grad_channel);
             for (int j = 0; j < COLUMNS; ++j) {
                 const Vec value = load(pixel + j * LANES);
                 for (int r = 0; r < ROWS; ++r) total[r][j] += one[r] * value;
             }
-        }
-    }
+            g += LANES, pixel += LANES;
+        } while (--x);
+    } while (++y < height);
     for (int r = 0; r < ROWS; ++r)
         for (int j = 0; j < COLUMNS; ++j)
             out[r * static_cast<ptrdiff_t>(out_row) + j] += sum(total[r][j]);
@@ -167,6 +176,7 @@ inline void convolution_weight_grad(const Convolution& c, const float* image, co
             for (int y = 0; y < c.kernel; ++y) {
                 const int top = most(0, c.pad - y);
                 const int bottom = least(c.out_height(), c.height + c.pad - y);
+                if (bottom <= top) continue;  // this row of the kernel never meets the image
                 const float* g = grad + o * grad_channel + top * static_cast<ptrdiff_t>(grad_row);
                 const float* pixel = image + i * c.channel_floats() +
                                      (top + y - c.pad) * static_cast<ptrdiff_t>(c.row_floats());

@@ -34,13 +34,17 @@ void convolve(const Run& run, const Stage& stage, float* block) {
     const ptrdiff_t channel = static_cast<ptrdiff_t>(c.out_height()) * row;
     const ptrdiff_t out_channel = static_cast<ptrdiff_t>(stage.out_height) * stage.out_row();
     float* const y = block + stage.activated();
-    int pooled = 0;
+    int activated = 0, pooled = 0;  // rows so far
     for (int i = 0; i < c.out_height(); ++i) {
         convolution_row(c, block + stage.in, run.workspace + stage.panels, layer.bias, i, y + i * row, channel);
-        for (int o = 0; o < channels; ++o) activate(layer.activation, y + o * channel + i * row, c.out_width());
-        if (!stage.pooled() || pooled == stage.out_height ||
-            i + 1 != pooled * layer.pool_stride + layer.pool_kernel)
-            continue;
+        const bool window = stage.pooled() && pooled < stage.out_height &&
+                            i + 1 == pooled * layer.pool_stride + layer.pool_kernel;
+        if (stage.pooled() && !window) continue;
+        // Under a pooling, rows lie end to end: all that a window adds are activated as one.
+        for (int o = 0; o < channels; ++o)
+            activate(layer.activation, y + o * channel + activated * row, (i + 1 - activated) * c.out_width());
+        activated = i + 1;
+        if (!window) continue;
         const float* rows = y + pooled * layer.pool_stride * row;
         float* out = block + stage.out + pooled * stage.out_row() + stage.out_pad * LANES;
         for (int o = 0; o < channels; ++o)

@@ -6,25 +6,29 @@
 
 namespace {
 
-// Where a block's images come from: LANES values in a row of one of them, or a single one.
+// Where a block's images come from. `square` takes LANES values in a row of each to `block`.
 struct Floats {
     const float* image[LANES];
 
-    Vec row(int lane, ptrdiff_t at) const { return load(image[lane] + at); }
     float one(int lane, ptrdiff_t at) const { return image[lane][at]; }
+    void square(ptrdiff_t at, float* block) const {
+        Vec rows[LANES];
+        for (int lane = 0; lane < LANES; ++lane) rows[lane] = load(image[lane] + at);
+        transpose(rows);
+        for (int i = 0; i < LANES; ++i) store(block + i * LANES, rows[i]);
+    }
 };
 
 struct Bytes {
     const uint8_t* image[LANES];
     const float* table;
 
-    Vec row(int lane, ptrdiff_t at) const {
-        const uint8_t* bytes = image[lane] + at;
-        float values[LANES];
-        for (int i = 0; i < LANES; ++i) values[i] = table[bytes[i]];
-        return load(values);
-    }
     float one(int lane, ptrdiff_t at) const { return table[image[lane][at]]; }
+    // Looked up one by one anyway, each value goes straight to its place.
+    void square(ptrdiff_t at, float* block) const {
+        for (int lane = 0; lane < LANES; ++lane)
+            for (int i = 0; i < LANES; ++i) block[i * LANES + lane] = one(lane, at + i);
+    }
 };
 
 // Images [rows, width] to the lanes of `block` [rows, width + 2 pad], the margins zeroed.
@@ -36,12 +40,7 @@ inline void fill_lanes(const Source& from, int rows, int width, int pad, float* 
         memset(block, 0, margin);
         block += pad * LANES;
         int x = 0;
-        for (; x + LANES <= width; x += LANES, at += LANES) {
-            Vec square[LANES];
-            for (int lane = 0; lane < LANES; ++lane) square[lane] = from.row(lane, at);
-            transpose(square);
-            for (int i = 0; i < LANES; ++i, block += LANES) store(block, square[i]);
-        }
+        for (; x + LANES <= width; x += LANES, at += LANES, block += LANES * LANES) from.square(at, block);
         for (; x < width; ++x, ++at)
             for (int lane = 0; lane < LANES; ++lane) *block++ = from.one(lane, at);
         memset(block, 0, margin);

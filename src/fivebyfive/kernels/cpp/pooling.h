@@ -10,21 +10,34 @@ struct Pool {
     int kernel, stride;
 };
 
-// One pooled row of one channel, from `kernel` rows of `row_floats` each.
-inline void pool_row(const Pool& pool, const float* in, int row_floats, int columns, float* out) {
-    const float share = 1.0f / static_cast<float>(pool.kernel * pool.kernel);
-    for (int x = 0; x < columns; ++x, in += pool.stride * LANES, out += LANES) {
+// One pooled row of one channel, from KERNEL rows of `row_floats` each.
+template <Pooling kind, int KERNEL>
+inline void pool_windows(const float* in, int row_floats, int stride, int columns, float* out) {
+    const float share = 1.0f / (KERNEL * KERNEL);
+    for (int x = 0; x < columns; ++x, in += stride * LANES, out += LANES) {
         Vec result = load(in);
-        for (int y = 0; y < pool.kernel; ++y) {
-            for (int j = y == 0; j < pool.kernel; ++j) {
-                const Vec value = load(in + y * row_floats + j * LANES);
-                if (pool.kind == AVERAGE) result += value;
-                // As PyTorch: the first of equal values stays, and NaN wins.
-                else result = ((value > result) | (value != value)) ? value : result;
-            }
+        for (int i = 1; i < KERNEL * KERNEL; ++i) {
+            const Vec value = load(in + i / KERNEL * row_floats + i % KERNEL * LANES);
+            if (kind == AVERAGE) result += value;
+            // As PyTorch: the first of equal values stays, and NaN wins.
+            else result = ((value > result) | (value != value)) ? value : result;
         }
-        store(out, pool.kind == AVERAGE ? result * share : result);
+        store(out, kind == AVERAGE ? result * share : result);
     }
+}
+
+template <Pooling kind>
+inline void pool_kind(const Pool& pool, const float* in, int row_floats, int columns, float* out) {
+    switch (pool.kernel) {
+        case 1: return pool_windows<kind, 1>(in, row_floats, pool.stride, columns, out);
+        case 2: return pool_windows<kind, 2>(in, row_floats, pool.stride, columns, out);
+        default: return pool_windows<kind, 3>(in, row_floats, pool.stride, columns, out);
+    }
+}
+
+inline void pool_row(const Pool& pool, const float* in, int row_floats, int columns, float* out) {
+    if (pool.kind == AVERAGE) pool_kind<AVERAGE>(pool, in, row_floats, columns, out);
+    else pool_kind<MAXIMUM>(pool, in, row_floats, columns, out);
 }
 
 // Bring one window's gradient g back through pooling and activation to `out`; y is what the
@@ -69,8 +82,12 @@ inline void unpool_windows(const Unpooling& u, int stride) {
     for (int i = 0; i < u.rows; ++i) {
         const float* y = u.y + static_cast<ptrdiff_t>(i) * stride * u.y_row;
         float* out = u.out + static_cast<ptrdiff_t>(i) * stride * u.out_row;
-        for (int j = 0; j < u.columns; ++j, g += LANES, y += stride * LANES, out += stride * LANES)
+        for (int j = 0; j < u.columns; ++j, g += LANES, y += stride * LANES, out += stride * LANES) {
+            // The activations may have left the L2 cache since; ask for the next windows' early.
+            for (int k = 0; k < KERNEL * KERNEL; ++k)
+                __builtin_prefetch(y + (k / KERNEL + stride) * u.y_row + k % KERNEL * LANES);
             unpool_window<activation, pooling, KERNEL, adding>(y, u.y_row, load(g), out, u.out_row);
+        }
     }
 }
 

@@ -4,6 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define LANES 16
@@ -12,6 +15,9 @@
 #else
 #define LANES 4
 #endif
+
+// For functions of vectors so wide that a call would pass them through memory.
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 namespace {
 
@@ -29,6 +35,22 @@ typedef float LooseVec __attribute__((vector_size(LANES * 4), aligned(4), may_al
 inline Vec load(const float* p) { return *reinterpret_cast<const LooseVec*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<LooseVec*>(p) = v; }
 inline Vec splat(float x) { return x - Vec{}; }
+
+// a > b ? a : b and a < b ? a : b: b where one of them is NaN. Compilers miss the
+// instructions.
+#if defined(__AVX512F__)
+inline Vec larger(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+inline Vec smaller(Vec a, Vec b) { return _mm512_min_ps(a, b); }
+#elif defined(__AVX2__)
+inline Vec larger(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+inline Vec smaller(Vec a, Vec b) { return _mm256_min_ps(a, b); }
+#elif defined(__SSE2__)
+inline Vec larger(Vec a, Vec b) { return _mm_max_ps(a, b); }
+inline Vec smaller(Vec a, Vec b) { return _mm_min_ps(a, b); }
+#else
+inline Vec larger(Vec a, Vec b) { return a > b ? a : b; }
+inline Vec smaller(Vec a, Vec b) { return a < b ? a : b; }
+#endif
 
 // Lane i of the result is picked from the 2·LANES lanes of (a, b) by the i-th index.
 template <int... index>

@@ -20,6 +20,18 @@ inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 // Split `count` into as few parts of at most `limit` as will do, as even as can be.
 inline int even_part(int count, int limit) { return ceil_div(count, ceil_div(count, limit)); }
 
+// A tile's sums at the start. Zeroed one by one, and added to by loops that run at least once (do,
+// while), they stay in registers from here to the end; by `= {}` the array would lie in memory.
+template <int ROWS, int COLUMNS>
+inline void zero(Vec (&sums)[ROWS][COLUMNS]) {
+    for (int r = 0; r < ROWS; ++r)
+        for (int j = 0; j < COLUMNS; ++j) sums[r][j] = Vec{};
+}
+
+// Hides from the compiler where p points. It would see that a step loads again most of what the one
+// before it did, and shift that from register to register instead, at a greater cost.
+inline void hide(const float*& p) { asm("" : "+r"(p)); }
+
 // Weights [rows, taps] as panels: for `tile` rows at a time, every tap's weights side by side.
 inline void pack_panel(const float* weight, int taps, int first, int rows, float* panel) {
     const float* source = weight + static_cast<ptrdiff_t>(first) * taps;

@@ -1,0 +1,102 @@
+"""CUDA graphs: work for the device that is recorded once and then sent again as a whole.
+
+Sending an operation takes Python and PyTorch some microseconds, often more than a card takes to do
+it. A graph is sent at once. It holds which kernels run, with which numbers, on which memory; so
+whatever is to differ from one time to the next has to lie in memory that stays where it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+import random
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+from torch import nn
+
+#: Does recorded work again; returns before the device has done it.
+Replay = Callable[[], None]
+
+
+class Graphs(Protocol):
+    """A device that can record work and do it again."""
+
+    def stream(self) -> AbstractContextManager[None]:
+        """Around all work that has to do with graphs, recorded or not."""
+
+    def capture(self, work: Callable[[], None]) -> Replay:
+        """Record what ``work`` would do to the device, which is not done now."""
+
+    def forget(self) -> None:
+        """Nothing that was recorded so far will be done again."""
+
+
+class CudaGraphs:
+    """See :class:`Graphs`; ``device`` is a CUDA card."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing that was recorded so far will be done again."""
+        # PyTorch takes back the memory of graphs that are gone, and doesn't lend it a second time.
+        self._pool = torch.cuda.graph_pool_handle()
+
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[None]:
+        """Work in a stream of its own: the usual one can't be captured.
+
+        What is not captured runs in it, too. So the steps before a capture warm up what it needs,
+        all use the same memory, and a failed capture leaves the right stream behind.
+        """
+        usual = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(usual)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            usual.wait_stream(self._stream)
+
+    def capture(self, work: Callable[[], None]) -> Replay:
+        """Record what ``work`` would do to the device, which is not done now.
+
+        All graphs share one pool of memory, since they run one after another and leave nothing in
+        it that is read later.
+        """
+        graph = torch.cuda.CUDAGraph()
+        # "thread_local": another thread, a listener's for instance, may go on using the card.
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        ):
+            work()
+        replay: Replay = graph.replay
+        return replay
+
+
+def draws(device: torch.device) -> list[object]:
+    """The states of the generators that a network may draw from."""
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return [random.getstate(), *(state.numpy().tobytes() for state in states)]
+
+
+def holds(network: nn.Module) -> list[object]:
+    """What hangs on the network's modules.
+
+    What a forward puts there a graph wouldn't, nor would it notice what others change.
+    """
+    return [
+        value
+        for module in network.modules()
+        for value in (*vars(module).values(), *module._buffers.values())
+    ]
+
+
+def same(some: list[object], others: list[object]) -> bool:
+    """Whether both hold the very same objects."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
