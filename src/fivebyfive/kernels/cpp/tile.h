@@ -35,8 +35,13 @@ inline void hide(const float*& p) { asm("" : "+r"(p)); }
 // Weights [rows, taps] as panels: for `tile` rows at a time, every tap's weights side by side.
 inline void pack_panel(const float* weight, int taps, int first, int rows, float* panel) {
     const float* source = weight + static_cast<ptrdiff_t>(first) * taps;
-    for (int tap = 0; tap < taps; ++tap)
-        for (int r = 0; r < rows; ++r) *panel++ = source[static_cast<ptrdiff_t>(r) * taps + tap];
+    const auto pack = [=](int count) __attribute__((always_inline)) {
+        float* target = panel;
+        for (int tap = 0; tap < taps; ++tap)
+            for (int r = 0; r < count; ++r) *target++ = source[static_cast<ptrdiff_t>(r) * taps + tap];
+    };
+    if (rows == MOST_ROWS) pack(MOST_ROWS);  // nearly always; a known count is faster
+    else pack(rows);
 }
 
 // The same for going back: weights [outputs, inputs, kernel²] as panels whose rows are inputs and
@@ -44,9 +49,14 @@ inline void pack_panel(const float* weight, int taps, int first, int rows, float
 inline void pack_panel_back(const float* weight, int outputs, int inputs, int area, int first,
                             int rows, float* panel) {
     if (area == 1) {
-        for (int o = 0; o < outputs; ++o, panel += rows)
-            memcpy(panel, weight + static_cast<ptrdiff_t>(o) * inputs + first,
-                   static_cast<size_t>(rows) * sizeof(float));
+        const auto pack = [=](int count) __attribute__((always_inline)) {
+            for (int o = 0; o < outputs; ++o)
+                memcpy(panel + static_cast<ptrdiff_t>(o) * count,
+                       weight + static_cast<ptrdiff_t>(o) * inputs + first,
+                       static_cast<size_t>(count) * sizeof(float));
+        };
+        if (rows == MOST_ROWS) pack(MOST_ROWS);
+        else pack(rows);
         return;
     }
     for (int o = 0; o < outputs; ++o)
