@@ -15,7 +15,9 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+Content: TypeAlias = bytes | memoryview
 
 #: More JSON than any file of ours holds.
 _LARGEST_JSON = 4 << 20
@@ -66,7 +68,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: Content) -> None:
     """Write ``content`` to ``path`` whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)

@@ -35,7 +35,7 @@ def test_more_images_need_more_and_parts_add_room_for_gradients(engine):
     needs = [demand.training(count)[0].total for count in (1, 32, 64, 512)]
     assert needs == sorted(set(needs))
     assert demand.training(32, again=True)[0].total > demand.training(32)[0].total
-    assert demand.testing(1, 1) <= demand.testing(500, 1)
+    assert demand.testing(1) <= demand.testing(500)
 
 
 @pytest.mark.parametrize("count", [1, 16, 128])

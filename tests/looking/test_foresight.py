@@ -126,8 +126,7 @@ def test_the_batch_is_halved_until_it_fits(session, room):
     assert whole.least < whole.peak
 
 
-def test_a_test_is_split_on_its_own(session, room, monkeypatch):
-    monkeypatch.setattr(foresight, "_COPIES", 1)
+def test_a_test_is_split_on_its_own(session, room):
     small = foresee(session, 1)
     assert small.testing > small.training  # twenty images tested at once, one trained on
     room(int((1 + foresight.MARGIN) * (small.testing - 300 * MB)) - 1)

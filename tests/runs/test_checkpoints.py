@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,8 +20,8 @@ LARGEST = 1 << 20
 
 
 def write(run: Path, number: int, value: float = 0.5) -> Path:
-    weights = tensors.to_bytes({"weight": torch.full((3, 2), value)})
-    moments = tensors.to_bytes({"weight/step": torch.tensor(7.0)})
+    weights = tensors.packed({"weight": torch.full((3, 2), value)})
+    moments = tensors.packed({"weight/step": torch.tensor(7.0)})
     checkpoints.write(run, number, weights, moments, {"number": number})
     return checkpoints.place(run, number)
 
@@ -125,10 +126,10 @@ def test_tied_weights_may_be_there_under_one_name(tmp_path: Path) -> None:
     net = nn.ModuleDict({"a": nn.Linear(2, 2, bias=False), "b": nn.Linear(2, 2, bias=False)})
     net["b"].weight = net["a"].weight
     path = tmp_path / "w"
-    path.write_bytes(tensors.to_bytes({"a.weight": torch.eye(2)}))
+    path.write_bytes(tensors.packed({"a.weight": torch.eye(2)}))
     tensors.read_into(path, net.state_dict())
     assert torch.equal(net["b"].weight, torch.eye(2))
-    path.write_bytes(tensors.to_bytes({"c": torch.eye(2)}))
+    path.write_bytes(tensors.packed({"c": torch.eye(2)}))
     with pytest.raises(NetworkError, match=r"b\.weight is missing; c is unknown"):
         tensors.read_into(path, net.state_dict())
     with pytest.raises(NetworkError, match="isn't there"):
@@ -141,3 +142,39 @@ def test_tied_weights_may_be_there_under_one_name(tmp_path: Path) -> None:
         tensors.read_into(path, net.state_dict())
     with pytest.raises(NetworkError, match="can't be read"):
         tensors.read(path)
+
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+KINDS = [
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool),
+    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8),
+]
+
+
+@st.composite
+def some_tensors(draw: st.DrawFn) -> dict[str, torch.Tensor]:
+    shapes = st.lists(st.integers(0, 3), max_size=4)
+    names = draw(st.lists(NAMES.filter(lambda name: name != "__metadata__"), unique=True))
+    return {
+        name: torch.randint(0, 2, draw(shapes)).to(draw(st.sampled_from(KINDS))) for name in names
+    }
+
+
+@given(some_tensors())
+@settings(deadline=None)
+def test_files_are_the_librarys_byte_for_byte(made: dict[str, torch.Tensor]) -> None:
+    assert bytes(tensors.packed(made)) == safetensors.torch.save(made, metadata={"format": "pt"})
+
+
+def test_a_copy_is_plain_and_no_later_step_changes_it() -> None:
+    weight = torch.arange(16.0).view(1, 2, 2, 4).to(memory_format=torch.channels_last)
+    kept = tensors.packed({"a": weight, "b": weight})  # tied weights stand there twice
+    weight.zero_()
+    read = safetensors.torch.load(bytes(kept))
+    assert torch.equal(read["a"].flatten(), torch.arange(16.0))
+    assert torch.equal(read["b"], read["a"])
+
+
+def test_numbers_that_no_file_holds() -> None:
+    with pytest.raises(NetworkError, match=r"w is of type torch\.complex64, which"):
+        tensors.packed({"w": torch.zeros(1, dtype=torch.complex64)})

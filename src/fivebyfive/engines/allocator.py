@@ -41,5 +41,11 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
-    elif keep_large_buffers():
+    else:
+        trim()
+
+
+def trim() -> None:
+    """Give back what malloc keeps but nobody uses, where other buffers will be needed next."""
+    if keep_large_buffers():
         ctypes.CDLL(None).malloc_trim(0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..errors import NetworkError
 from ..modes import in_mode
 from ..randomness import STEP, TEST, derive, kept, reseed
 from ..recipes import Optimizer, Recipe
-from .allocator import keep_large_buffers, release
+from .allocator import keep_large_buffers, release, trim
 from .dropout import DropoutByImage, may_drop
 from .micro_batches import Undo, checked, in_parts, parts, test_in_parts, until_it_fits, warnings
 from .out_of_memory import is_out_of_memory
@@ -34,7 +34,7 @@ from .work import Epoch, Notice, Tally, Times
 LOSSES = {"cross-entropy": F.cross_entropy, "nll": F.nll_loss}
 #: Images that are tested at once, if they don't come to more values than that: a test of large
 #: images needn't take more memory than the training.
-TEST_BATCH, TEST_VALUES = 500, 1 << 23
+TEST_BATCH, TEST_VALUES = 500, 1 << 22
 
 
 class Eager:
@@ -134,6 +134,7 @@ class Eager:
             kept(self._device),
             in_mode(self.network, training=False),
             self._arithmetic.stepping(),
+            self._other_buffers(),
         ):
             for first in self._test_batches():
                 at_most = min(self.test_batch, len(self._test) - first)
@@ -144,6 +145,16 @@ class Eager:
                     self._news.append(test_in_parts(at_most, fits))
                 sums += found
         return read(sums, len(self._test))
+
+    @contextlib.contextmanager
+    def _other_buffers(self) -> Iterator[None]:
+        """Without this a test's buffers would lie between and on top of those of the training."""
+        on_cpu = self._device.type == "cpu"
+        if on_cpu:
+            trim()
+        yield
+        if on_cpu:
+            trim()
 
     def _test_batch(self, first: int, at_most: int) -> Tensor:
         """Loss and right answers of a batch of test images, ``at_most`` at a time."""

@@ -29,8 +29,8 @@ class Demand(Protocol):
         ``again``: the gradients of such batches are added up.
         """
 
-    def testing(self, count: int, trained: int) -> int:
-        """For testing on ``count`` images after steps on ``trained`` at once, in bytes."""
+    def testing(self, count: int) -> int:
+        """For testing on ``count`` images at once, in bytes."""
 
 
 class Plain:
@@ -48,16 +48,15 @@ class Plain:
         heap.replay(step.history)
         return step.need, heap.top - step.peak
 
-    def testing(self, count: int, trained: int) -> int:
+    def testing(self, count: int) -> int:
         """See :class:`Demand`."""
         test = measure_test(self._network, self._shape, count, bf16=self._bf16)
         if not self._heap:
             return test.peak
         heap = Heap()
-        heap.replay(self._step(trained, again=False).history)
         for _ in range(2):  # the second batch doesn't find the holes that the first did
             heap.replay(test.history)
-        return heap.top - sum(p.nbytes for p in self._network.parameters() if p.requires_grad)
+        return heap.top
 
     def _step(self, count: int, again: bool) -> Step:
         return measure(self._network, self._shape, count, again=again, bf16=self._bf16)
@@ -81,7 +80,7 @@ class Kernels:
         images, added = (self._image * count, self._gradients) if again else (0, 0)
         return Need(images, self._workspace(count, keep=True), added), 0
 
-    def testing(self, count: int, trained: int) -> int:  # noqa: ARG002
+    def testing(self, count: int) -> int:
         """See :class:`Demand`."""
         return self._workspace(count, keep=False)
 

@@ -21,8 +21,6 @@ from .memory import Memory
 
 #: What is still to come must fit with this part of it to spare: predictions are that good.
 MARGIN = 0.10
-#: A checkpoint is a copy of weights and moments, its tensors' bytes, and the file's content.
-_COPIES = 3
 
 
 @dataclass(frozen=True)
@@ -132,33 +130,31 @@ def foresee(session: Session, micro_batch: int | None = None) -> Foresight:
     stored = _stored(data.train) + _stored(data.test)
     held, free = _held(device), capacity.free(device)
     program = max(0, held - stored - whole.weights - moments)
-    saved = whole.weights + whole.optimizer if device.type == "cpu" else 0
-    checkpoint = _COPIES * saved
+    # A copy of weights and moments that is written while the training goes on.
+    checkpoint = whole.weights + whole.optimizer if device.type == "cpu" else 0
     rest = program + stored + checkpoint
-    # Chosen by measuring AlexNet (benchmarks/memory.py): of a checkpoint that is still written when
-    # a test begins, a part finds room in the holes that training left. It adds 0.4 to 4 copies.
-    lasting = program + stored + 2 * saved + whole.weights + whole.gradients + whole.optimizer
+    lasting = rest + whole.weights + whole.gradients + whole.optimizer
 
     def training(count: int) -> int:
         memory, lost = step(count)
         return rest + memory.total + lost
 
-    def testing(count: int, trained: int) -> int:
-        return lasting + needs.testing(count, trained)
+    def testing(count: int) -> int:
+        return lasting + needs.testing(count)
 
     def fits(total: int) -> bool:
         return free is None or (1 + MARGIN) * (total - held) <= free
 
     micro = next((n for n in halves(batch_size) if fits(training(n))), None)
-    test = next((n for n in halves(tested) if fits(testing(n, micro or 1))), None)
+    test = next((n for n in halves(tested) if fits(testing(n))), None)
     return Foresight(
         program=program,
         data=stored,
         checkpoint=checkpoint,
         step=whole,
         holes=holes,
-        testing=testing(tested, batch_size),
-        least=max(training(1), testing(1, 1)),
+        testing=testing(tested),
+        least=max(training(1), testing(1)),
         available=None if free is None else held + free,
         batch_size=batch_size,
         micro_batch=micro,

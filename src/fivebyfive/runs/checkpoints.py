@@ -23,6 +23,7 @@ from torch import Tensor
 
 from .. import files
 from ..errors import RunError
+from ..files import Content
 from . import tensors
 from .folder import FOLDER
 
@@ -76,13 +77,14 @@ def place(run: Path, number: int) -> Path:
 
 
 def write(
-    run: Path, number: int, weights: bytes, optimizer: bytes, state: Mapping[str, Any]
+    run: Path, number: int, weights: Content, optimizer: Content, state: Mapping[str, Any]
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
     Raises:
         OSError: it can't be written, or the disk is full.
     """
+    contents: dict[str, Content]
     contents = {WEIGHTS: weights, OPTIMIZER: optimizer, STATE: files.json_bytes(state)}
     entries = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

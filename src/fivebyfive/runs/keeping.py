@@ -101,8 +101,8 @@ class Keeping:
         state = self._state(progress)
         self._whole = [*self._whole[-1:], number]
         keep = [*self._whole, *([] if self._best is None else [self._best[0]])]
-        weights = tensors.copied(self._session.network.state_dict())
-        optimizer = tensors.copied(self._session.engine.optimizer_state())
+        weights = tensors.packed(self._session.network.state_dict())
+        optimizer = tensors.packed(self._session.engine.optimizer_state())
         self._writer.start(
             lambda: self._write(number, weights, optimizer, state, keep, tested is not None)
         )
@@ -110,22 +110,21 @@ class Keeping:
     def _write(
         self,
         number: int,
-        weights: dict[str, Any],
-        optimizer: dict[str, Any],
+        weights: memoryview,
+        optimizer: memoryview,
         state: dict[str, Any],
         keep: list[int],
         tested: bool,
     ) -> None:
         """In the writer's thread: everything here is its own."""
-        content, moments = tensors.to_bytes(weights), tensors.to_bytes(optimizer)
         with folder.writing(self._log.path, self._log.written()[0]):
             self._log.sync()
-        needed = len(content) + len(moments) + len(files.json_bytes(state))
+        needed = len(weights) + len(optimizer) + len(files.json_bytes(state))
         with folder.writing(checkpoints.place(self._run, number), needed):
-            checkpoints.write(self._run, number, content, moments, state)
+            checkpoints.write(self._run, number, weights, optimizer, state)
         if tested:
-            with folder.writing(self._run / folder.WEIGHTS, len(content)):
-                files.write_bytes(self._run / folder.WEIGHTS, content)
+            with folder.writing(self._run / folder.WEIGHTS, len(weights)):
+                files.write_bytes(self._run / folder.WEIGHTS, weights)
         checkpoints.prune(self._run, keep)
 
     def _state(self, progress: Progress) -> dict[str, Any]:

@@ -6,12 +6,16 @@ taken in; so a file from a stranger costs no more memory than the network it cla
 
 from __future__ import annotations
 
+import itertools
+import json
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import NetworkError
@@ -20,16 +24,65 @@ from ..errors import NetworkError
 _HEADER = 1 << 20
 
 
-def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU, laid out plainly, that no later step changes."""
-    return {
-        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
-    }
+class _Type(NamedTuple):
+    """What a file calls a type of numbers, and its place among them."""
+
+    name: str
+    rank: int
 
 
-def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    """A safetensors file's content."""
-    return save(dict(tensors), metadata={"format": "pt"})
+#: In the order in which the library puts them.
+_TYPES = {
+    getattr(torch, kind): _Type(name, rank)
+    for rank, (kind, name) in enumerate(
+        {
+            "bool": "BOOL",
+            "uint8": "U8",
+            "int8": "I8",
+            "int16": "I16",
+            "float16": "F16",
+            "bfloat16": "BF16",
+            "int32": "I32",
+            "float32": "F32",
+            "float64": "F64",
+            "int64": "I64",
+        }.items()
+    )
+}
+
+
+def packed(tensors: Mapping[str, Tensor]) -> memoryview:
+    """A safetensors file's content, which no later step changes.
+
+    As the library writes it; but it makes two more copies on the way, and this one lies in memory
+    of its own, which the system has back at once: for AlexNet that is half a gigabyte less.
+
+    Raises:
+        NetworkError: a tensor is of a type that such files don't hold.
+    """
+    plain = {name: t.detach() for name, t in tensors.items()}
+    for name, tensor in plain.items():
+        if tensor.dtype not in _TYPES:
+            raise NetworkError(f"{name} is of type {tensor.dtype}, which safetensors can't hold.")
+    # The widest numbers come first, so that all lie where such numbers may.
+    order = sorted(plain, key=lambda name: (-_TYPES[plain[name].dtype].rank, name))
+    ends = list(itertools.accumulate(plain[name].nbytes for name in order))
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    for name, end in zip(order, ends, strict=True):
+        tensor = plain[name]
+        place = [end - tensor.nbytes, end]
+        kind, shape = _TYPES[tensor.dtype].name, list(tensor.shape)
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": place}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    begin, length = 8 + len(text), ends[-1] if ends else 0
+    content = mmap.mmap(-1, begin + length)
+    content[:begin] = len(text).to_bytes(8, "little") + text
+    for name in filter(lambda name: plain[name].numel(), order):
+        at, tensor = begin + header[name]["data_offsets"][0], plain[name]
+        room = torch.frombuffer(content, dtype=tensor.dtype, count=tensor.numel(), offset=at)
+        room.view(tensor.shape).copy_(tensor)
+    return memoryview(content)
 
 
 def read_into(path: Path, targets: Mapping[str, Tensor]) -> None:
