@@ -104,7 +104,8 @@ def unwritable(path: Path, error: OSError, needed: int) -> RunError:
     room = ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError):
-            free = shutil.disk_usage(path.parent).free
+            folder = next(parent for parent in path.parents if parent.is_dir())
+            free = shutil.disk_usage(folder).free
             room = f"; {needed:,} bytes are needed and {free:,} are free"
     return RunError(
         f"can't write {path}: {error.strerror or error}{room}. What was saved before is as it was: "
