@@ -399,14 +399,19 @@ def test_more_processes_than_images_in_the_last_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
-def test_memory_that_runs_out_in_one_ends_all_with_advice(tmp_path: Path) -> None:
+def test_memory_that_runs_out_later_in_one_ends_all_with_advice(tmp_path: Path) -> None:
+    """The first step is tried out and then computed; by the second one, the others wait."""
     (tmp_path / "start.py").write_text(
         "import os, sys\n"
         "import torch\n"
         "from fivebyfive.cli import program\n"
         "from fivebyfive.engines import eager\n"
         "if os.environ['RANK'] == '1':\n"
-        "    def fail(*_): raise torch.OutOfMemoryError('out of memory')\n"
+        "    add, calls = eager.add, []\n"
+        "    def fail(*given):\n"
+        "        calls.append(1)\n"
+        "        if len(calls) > 2: raise torch.OutOfMemoryError('out of memory')\n"
+        "        add(*given)\n"
         "    eager.add = fail\n"
         "sys.argv[1:] = ['train', 'lenet', '--data', 'sample', '--device', 'cpu']\n"
         "sys.exit(program())\n"
@@ -414,6 +419,6 @@ def test_memory_that_runs_out_in_one_ends_all_with_advice(tmp_path: Path) -> Non
     process = torchrun(2, "start.py", cwd=tmp_path)
     _, errors = finished(process)
     assert "fivebyfive: process 1 ran out of memory on cpu" in errors
-    assert "start them with --micro-batch 64" in errors
+    assert "Go on with fewer images at a time: --micro-batch 64" in errors
     assert 1 in statuses(errors)
     assert 0 not in statuses(errors)
