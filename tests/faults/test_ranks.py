@@ -37,11 +37,18 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "dropout": {"what": "nets.py:alexnet_small", "optimizer": "sgd", "lr": 0.01},
     "parts": {"what": "nets.py:alexnet_small", "optimizer": "sgd", "lr": 0.01, "micro_batch": 4},
     "hungry": {"what": "nets.py:hungry", "optimizer": "sgd", "lr": 0.01},
+    "forward": {"what": "nets.py:late_forward", "lr": 0.0005},
+    "backward": {"what": "nets.py:late_backward", "lr": 0.0005},
+    "other": {"what": "nets.py:late_other", "lr": 0.0005},
 }
 #: A network that the second of several processes has no room for with more than four images.
+#: Others have no room from their ninth step on: in the forward, or in the midst of the backward,
+#: when the gradients of what is behind it, more than the first bucket of 1 MiB, are being added up.
 HUNGRY = """
 
 import os
+
+import torch
 
 
 class Hungry(nn.Sequential):
@@ -54,6 +61,58 @@ class Hungry(nn.Sequential):
 
 def hungry():
     return Hungry(*alexnet_small())
+
+
+class Short(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, images, ask):
+        ctx.ask = ask
+        return images.view_as(images)
+
+    @staticmethod
+    def backward(ctx, gradients):
+        ctx.ask(gradients)
+        return gradients, None
+
+
+class Late(nn.Sequential):
+    def begin(self, place, rank):
+        self.place, self.rank, self.steps, self.weight = place, rank, 0, None
+        return self
+
+    def ask(self, images):
+        mine = os.environ.get("RANK", self.rank) == self.rank
+        if mine and self.steps > 8 and len(images) > 4:
+            raise MemoryError
+
+    def forward(self, images):
+        weight = self[0].weight.detach().sum()
+        if self.training and images.device.type != "meta" and weight != self.weight:
+            self.steps, self.weight = self.steps + 1, weight
+        if self.training and self.place == "forward":
+            self.ask(images)
+        for number, layer in enumerate(self):
+            if number == 7 and self.training and self.place == "backward":
+                images = Short.apply(images, self.ask)
+            images = layer(images)
+        return images
+
+
+def late(place, rank):
+    wide = [nn.Linear(12 * 6 * 6, 600), nn.Tanh(), nn.Linear(600, 600), nn.Tanh()]
+    return Late(*features(), *wide, nn.Linear(600, 10)).begin(place, rank)
+
+
+def late_forward():
+    return late("forward", "1")
+
+
+def late_backward():
+    return late("backward", "1")
+
+
+def late_other():
+    return late("backward", "0")
 """
 #: From wherever a test begins to be slow: a start of PyTorch in three processes on a busy machine.
 PATIENCE = 200
@@ -191,6 +250,20 @@ def test_where_memory_runs_out_in_one_all_split_the_batch(
     split = [message for message in told if message.startswith("out of memory at 17 images")]
     assert len(split) == 1
     assert "from here on 5 × 4 or 3" in split[0]
+
+
+def test_where_it_runs_out_later_all_do_the_step_again_in_parts(
+    place: Path, together: dict[str, Any]
+) -> None:
+    weights = load_file(place / "two-forward" / "model.safetensors")
+    for name in ("forward", "backward", "other"):
+        run = place / f"two-{name}"
+        for key, value in load_file(run / "model.safetensors").items():
+            assert torch.equal(weights[key], value)
+        notices = [row for row in fbf.load_run(run).metrics() if row["event"] == "notice"]
+        (split,) = [each for each in notices if each["kind"] == "out-of-memory"]
+        assert "from here on 5 × 4 or 3" in split["message"]
+        assert split["epoch"] == 2
 
 
 def test_both_know_the_result_and_the_first_alone_tells(
@@ -398,27 +471,62 @@ def test_more_processes_than_images_in_the_last_batch(tmp_path: Path) -> None:
         assert math.isfinite(mine["train_loss"])
 
 
-@pytest.mark.faults
-def test_memory_that_runs_out_later_in_one_ends_all_with_advice(tmp_path: Path) -> None:
-    """The first step is tried out and then computed; by the second one, the others wait."""
-    (tmp_path / "start.py").write_text(
-        "import os, sys\n"
-        "import torch\n"
-        "from fivebyfive.cli import program\n"
-        "from fivebyfive.engines import eager\n"
-        "if os.environ['RANK'] == '1':\n"
-        "    add, calls = eager.add, []\n"
-        "    def fail(*given):\n"
-        "        calls.append(1)\n"
-        "        if len(calls) > 2: raise torch.OutOfMemoryError('out of memory')\n"
-        "        add(*given)\n"
-        "    eager.add = fail\n"
-        "sys.argv[1:] = ['train', 'lenet', '--data', 'sample', '--device', 'cpu']\n"
-        "sys.exit(program())\n"
-    )
-    process = torchrun(2, "start.py", cwd=tmp_path)
+START = """
+import os, sys
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook as register
+from fivebyfive.cli import program
+from fivebyfive.datasets.pixels import Pixels
+
+calls = []
+def fail(*_):
+    calls.append(1)
+    if {first} <= len(calls) < {first} + {times}:
+        raise torch.OutOfMemoryError("out of memory")
+
+def gather(*given, plain=Pixels.__call__):
+    if torch.is_grad_enabled():
+        fail()
+    return plain(*given)
+
+if os.environ.get("RANK") == "1":
+    {put}
+options = "lenet --data sample --limit 170 --batch-size 17 --optimizer adam --lr 0.01 --epochs 2"
+sys.argv[1:] = ["train", *options.split(), "--device", "cpu"]
+sys.exit(program())
+"""
+
+
+def start(cwd: Path, **how: object) -> tuple[int, str]:
+    (cwd / "start.py").write_text(START.format(**how))
+    process = torchrun(2, "start.py", cwd=cwd)
     _, errors = finished(process)
-    assert "fivebyfive: process 1 ran out of memory on cpu" in errors
-    assert "Go on with fewer images at a time: --micro-batch 64" in errors
+    assert process.returncode is not None
+    return process.returncode, errors
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("first", [3, 4, 5])
+def test_memory_that_runs_out_before_the_forward_of_one(tmp_path: Path, first: int) -> None:
+    """In the first steps: two calls come before, and the second step adds up other buckets."""
+    status, errors = start(tmp_path, first=first, times=1, put="Pixels.__call__ = gather")
+    assert status == 0, errors
+    assert errors.count("out of memory at 17 images at a time: from here on 3 × 6 or 5") == 1
+
+
+@pytest.mark.faults
+def test_memory_that_runs_out_in_the_optimizer_of_one(tmp_path: Path) -> None:
+    """The others have done their step or are doing it; it can be tried once more, with room."""
+    status, errors = start(tmp_path, first=5, times=1, put="register(fail)")
+    assert status == 0, errors
+    assert "out of memory" not in errors
+
+
+@pytest.mark.faults
+def test_memory_that_runs_out_twice_in_the_optimizer_of_one(tmp_path: Path) -> None:
+    status, errors = start(tmp_path, first=5, times=2, put="register(fail)")
+    assert status != 0
+    assert "fivebyfive: process 1 ran out of memory on cpu in the optimizer's step" in errors
+    assert "Go on with fewer images at a time: --micro-batch 8." in errors
     assert 1 in statuses(errors)
     assert 0 not in statuses(errors)

@@ -21,7 +21,7 @@ from ..datasets.splits import Split
 from ..kernels.finding import hooked
 from ..recipes import Recipe
 from .dropout import keys
-from .eager import Eager, add, read
+from .eager import Eager, read
 from .graphs import CudaGraphs, Graphs, Replay, draws, holds, same
 from .out_of_memory import is_out_of_memory
 from .rewrites import rewritten
@@ -137,25 +137,22 @@ class Cuda(Eager):
         """``count`` steps as the eager engine does them, on ``images`` of the indices each."""
         for indices in self._indices[: count * images].split(images):
             self.optimizer.zero_grad()
-            labels = self._train.labels[indices]
+            pixels = self._pixels(self._train.images[indices])
             with self._dropout(self._keys, indices):
-                scores = super()._forward(self._pixels(self._train.images[indices]))
-            loss = self._loss(scores, labels, reduction="sum") / images
-            loss.backward()
-            add(self._sums, scores.detach(), labels, loss.detach() * images)
+                super()._learn(pixels, self._train.labels[indices], images, self._sums)
             self.optimizer.step()
 
-    def _forward(self, images: Tensor) -> Tensor:
-        """The network's scores; a forward of a training step is watched for what hinders graphs."""
-        if self._graphs is None or self._gave_up or not torch.is_grad_enabled():
-            return super()._forward(images)
+    def _learn(self, images: Tensor, labels: Tensor, whole: int, sums: Tensor) -> None:
+        """As the eager engine does it, but watched for what hinders graphs."""
+        if self._graphs is None or self._gave_up:
+            super()._learn(images, labels, whole, sums)
+            return
         before, held = draws(self._device), holds(self.network)
-        scores = super()._forward(images)
+        super()._learn(images, labels, whole, sums)
         if draws(self._device) != before:
             self._give_up("the network draws random numbers of its own")
         elif not same(holds(self.network), held):
             self._give_up("the network keeps something from one step to the next")
-        return scores
 
     def _move_to(self, epoch: int) -> None:
         """Tell recorded steps which epoch it is."""

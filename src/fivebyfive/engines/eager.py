@@ -101,9 +101,13 @@ class Eager:
     def _step(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
         """One step, with ``at_most`` images at a time; its loss and right answers."""
         sums = self._gradients(epoch, step, at_most)
+        self._update()
+        return sums
+
+    def _update(self) -> None:
+        """The optimizer's part of a step."""
         self.optimizer.step()
         self._watch.stop()
-        return sums
 
     def _gradients(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
         """All of a step but the optimizer's."""
@@ -118,13 +122,17 @@ class Eager:
             images = self._pixels(self._train.images[indices])
             labels = self._train.labels[indices]
             self._watch.compute()
-            with self._accumulating(last=part + 1 == len(split)):
-                with self._dropout(epoch.number, indices):
-                    scores = self._forward(images)
-                loss = self._loss(scores, labels, reduction="sum") / len(batch)
-                loss.backward()
-            add(sums, scores.detach(), labels, loss.detach() * len(batch))
+            last = part + 1 == len(split)
+            with self._accumulating(last), self._dropout(epoch.number, indices):
+                self._learn(images, labels, len(batch), sums)
         return sums
+
+    def _learn(self, images: Tensor, labels: Tensor, whole: int, sums: Tensor) -> None:
+        """Add gradients, loss and right answers of some of the ``whole`` images of a batch."""
+        scores = self._forward(images)
+        loss = self._loss(scores, labels, reduction="sum") / whole
+        add(sums, scores.detach(), labels, loss.detach() * whole)
+        loss.backward()
 
     @torch.no_grad()
     def evaluate(self) -> Tally:

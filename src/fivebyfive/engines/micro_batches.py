@@ -90,9 +90,13 @@ class Undo:
         """Undo the step, and drop its gradients."""
         for buffer, before in self._buffers:
             buffer.copy_(before)
+        self.moments()
+        self._optimizer.zero_grad()
+
+    def moments(self) -> None:
+        """Undo the optimizer's part alone."""
         for parameter in self._optimizer.state.keys() - self._complete:
             del self._optimizer.state[parameter]
-        self._optimizer.zero_grad()
 
 
 def in_parts(tried: int, fits: int, whole: int) -> Notice:

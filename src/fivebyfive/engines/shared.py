@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -53,26 +55,34 @@ class Shared(Eager):
         super().__init__(network, recipe, train, test, device, micro_batch, news)
         self._team = team
         self.checks_steps = False  # where one stopped the others would wait for it
-        self._idle = self._trying = False
-        self._tried: set[tuple[int, int]] = set()
+        self._idle = False
+        self._buckets: list[Tensor] = []  # of gradients, as far as this step has added them up
+
+    @functools.cached_property
+    def _group(self) -> Any:
+        """Who adds up gradients; by now all start from the leader's state."""
+        kind = "nccl" if self._device.type == "cuda" else "gloo"
+        group = dist.new_group(backend=kind, timeout=TIMEOUT)
+        self.load_optimizer_state(self._team.share(self.optimizer_state()))
+        self.micro_batch = self._team.exchange(self.micro_batch)[0]
+        return group
 
     @functools.cached_property
     def _parallel(self) -> DistributedDataParallel:
         """The network, whose backward adds up the gradients of all processes."""
-        kind = "nccl" if self._device.type == "cuda" else "gloo"
-        group = dist.new_group(backend=kind, timeout=TIMEOUT)
-        parallel = DistributedDataParallel(self.network, process_group=group)
-        parallel.register_comm_hook(None, lambda _, bucket: self._add_up(bucket, group))
-        self.load_optimizer_state(self._team.share(self.optimizer_state()))
-        self.micro_batch = self._team.exchange(self.micro_batch)[0]
+        parallel = DistributedDataParallel(self.network, process_group=self._group)
+        # The leader's were shared just now and are again before a test. In between a forward only
+        # writes them, and one that fails can't take part in sharing.
+        parallel.broadcast_buffers = False
+        parallel.register_comm_hook(None, lambda _, bucket: self._add_up(bucket.buffer()))
         return parallel
 
-    def _add_up(self, bucket: Any, group: Any) -> Any:
+    def _add_up(self, gradients: Tensor) -> Any:
         """Sum some of the gradients; without this they would be averaged over the processes."""
-        gradients: Tensor = bucket.buffer()
         if self._idle:
             gradients.zero_()
-        work = dist.all_reduce(gradients, group=group, async_op=True)
+        work = dist.all_reduce(gradients, group=self._group, async_op=True)
+        self._buckets.append(gradients)
         return work.get_future().then(lambda done: done.value()[0])
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
@@ -92,44 +102,72 @@ class Shared(Eager):
     def _together(self) -> Iterator[None]:
         """What all do together, each at its first use after the leader's weights have come."""
         with self._team.noticing():
-            _ = self._parallel
+            parallel = self._parallel
+            del parallel  # not held here: it has to go where a step begins anew
             yield
 
     def _step(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
         """One step; loss and right answers of the images that are computed here."""
-        images = len(epoch.batch(step))
-        self._idle = images <= self._team.rank
-        if (images, at_most) not in self._tried:
-            self._try(epoch, step, at_most)
-            self._tried.add((images, at_most))
-        try:
-            sums = super()._step(epoch, step, at_most)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise OutOfMemoryError(self._explain(error, at_most)) from error
+        self._idle = len(epoch.batch(step)) <= self._team.rank
+        sums = self._gradients_of_all(epoch, step, at_most)
+        self._update()
         return self._zeros() if self._idle else sums
 
-    def _try(self, epoch: Epoch, step: int, at_most: int) -> None:
-        """Find out whether a step fits everywhere; where it doesn't, all split it further.
+    def _gradients_of_all(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
+        """The step's gradients, added up; where memory runs out in one process, all know.
 
-        Once the processes add up gradients each waits for the others, and none can turn back. So
-        the first step of each size is computed twice, and by each for itself to begin with.
+        Who can't compute its gradients adds NaN in their place to the sums that the others wait
+        for. So only where there is NaN do they have to ask one another.
         """
-        undo, failure = Undo(self.network, self.optimizer), None
-        self._trying = True
+        failure, sums = None, self._zeros()
+        self._buckets.clear()
+        # Otherwise the second forward would do it, which one may not come to.
+        self._parallel.reducer._rebuild_buckets()
         try:
-            self._gradients(epoch, step, at_most)
+            sums = self._gradients(epoch, step, at_most)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             failure = f"process {self._team.rank}: {error}"
-        finally:
-            self._trying = False
-        undo()
-        failures = [each for each in self._team.exchange(failure) if each is not None]
-        if failures:
-            raise MemoryError(failures[0])
+        if failure is not None:
+            self._spoil()
+        if not self._buckets[-1].view(-1)[0].isfinite():
+            failures = [each for each in self._team.exchange(failure) if each is not None]
+            if failures:
+                self._start_anew()
+                raise MemoryError(failures[0])
+        return sums
+
+    def _spoil(self) -> None:
+        """Take part in those of a step's sums that are still to come, with NaN."""
+        # As DistributedDataParallel's own join() does it for a process that has no more images.
+        buckets = self._parallel.reducer._get_zeros_like_grad_buckets()
+        rest = buckets[len(self._buckets) :]
+        if not rest:
+            raise self._gone("after its gradients had been added up")
+        self._idle = False  # whose gradients would count for nothing
+        for bucket in rest:
+            self._add_up(bucket.buffer().fill_(math.nan)).wait()
+
+    def _start_anew(self) -> None:
+        """Without what a backward that was cut short has left behind in the parallel network."""
+        del self._parallel
+        gc.collect()  # it is part of a cycle, and takes its hooks off the parameters when it goes
+
+    def _update(self) -> None:
+        """The optimizer's step, which the others have already done or are about to do."""
+        undo = Undo(self.network, self.optimizer)
+        for attempt in range(2):
+            try:
+                super()._update()
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if attempt:
+                    raise self._gone(f"in the optimizer's step ({error})") from error
+            undo.moments()
+            self._make_room()
 
     def _share(self, batch: Tensor) -> Tensor:
         """The part of a batch that is this process's.
@@ -140,8 +178,7 @@ class Shared(Eager):
         return batch[:1] if self._idle else batch.tensor_split(self._team.size)[self._team.rank]
 
     def _accumulating(self, last: bool) -> AbstractContextManager[object]:
-        alone = self._trying or not last
-        return self._parallel.no_sync() if alone else contextlib.nullcontext()
+        return contextlib.nullcontext() if last else self._parallel.no_sync()
 
     def _module(self) -> nn.Module:
         return self._parallel if torch.is_grad_enabled() else self.network
@@ -155,10 +192,10 @@ class Shared(Eager):
         loss = before.loss + sum(loss for loss, _ in said)
         return Tally(loss, before.correct + sum(c for _, c in said), before.count + found.count)
 
-    def _explain(self, error: Exception, at_most: int) -> str:
-        share = -(-self.recipe.batch_size // self._team.size)
-        fewer = max(1, min(at_most, share) // 2)
-        return (
-            f"process {self._team.rank} ran out of memory on {self._device} ({error}), though such "
-            f"a step had fitted before. Go on with fewer images at a time: --micro-batch {fewer}."
+    def _gone(self, when: str) -> OutOfMemoryError:
+        """What to say where the others can't be asked to do a step again."""
+        return OutOfMemoryError(
+            f"process {self._team.rank} ran out of memory on {self._device} {when}, where the "
+            f"others can't turn back. Go on with fewer images at a time: --micro-batch "
+            f"{max(1, self.micro_batch // 2)}."
         )
