@@ -75,6 +75,38 @@ def test_hooks_see_every_step(tiny):
     assert len(seen) == 3
 
 
+def clear(weight):
+    weight.grad.zero_()
+
+
+@pytest.mark.parametrize("kind", [Cpu, Eager])
+@pytest.mark.parametrize(
+    "listen",
+    [
+        lambda weight: weight.register_hook(torch.zeros_like),
+        lambda weight: weight.register_post_accumulate_grad_hook(clear),
+    ],
+)
+def test_hooks_on_gradients_are_heeded(kind, listen, tiny):
+    network = networks.build("lenet")
+    before = copy.deepcopy(network.state_dict())
+    engine = kind(network, recipes.get("lenet-d2l"), tiny.train, tiny.test, CPU)
+    listen(network[0].weight)
+    engine.train(Epoch(1, torch.arange(60), 20), 0, 3, Tally())
+    assert torch.equal(network[0].weight, before["0.weight"])
+    assert not torch.equal(network[3].weight, before["3.weight"])
+
+
+def test_a_default_type_of_the_callers_own(tiny):
+    torch.set_default_dtype(torch.float64)
+    try:
+        for name in ("lenet-d2l", "convnet-mnist"):
+            recipe = recipes.get(name)
+            agree(networks.build(recipe.network).float(), recipe, tiny)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_without_kernels(tiny, monkeypatch):
     monkeypatch.setenv(VARIABLE, "none")
     agree(networks.build("lenet"), recipes.get("lenet-d2l"), tiny)

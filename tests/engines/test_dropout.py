@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import math
@@ -14,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fivebyfive import engines, networks
 from fivebyfive.datasets.splits import Dataset
@@ -194,6 +196,54 @@ class Functional(nn.Module):
         return self.two(F.dropout(x, 0.1, self.training))  # type: ignore[no-any-return]
 
 
+class Checkpointed(nn.Module):
+    """Computes parts of its forward again in the backward, unless ``reentrant`` is ``None``."""
+
+    def __init__(self, reentrant: bool | None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.reentrant, self.first = reentrant, nn.Linear(20, 16)
+        self.parts = nn.ModuleList(
+            nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Dropout(0.4), nn.Linear(16, 16))
+            for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for part in self.parts:
+            if self.reentrant is None:
+                x = part(x)
+            else:
+                x = checkpoint(part, x, use_reentrant=self.reentrant)
+        return x
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_checkpoint_computes_with_the_same_masks_again(reentrant: bool) -> None:
+    x = torch.rand(6, 20)
+    found = []
+    for network in (Checkpointed(reentrant), Checkpointed(None)):
+        # Without checkpoints these are PyTorch's masks, and so they are with them.
+        watched = DropoutByImage(0, 1, torch.arange(6)) if network.reentrant is not None else None
+        torch.manual_seed(1)
+        with watched or contextlib.nullcontext():
+            loss = network(x).square().sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+        found.append([loss.detach(), *(p.grad for p in network.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_dropouts_beside_a_checkpoint_are_drawn_by_image() -> None:
+    def forward(x: Tensor) -> Tensor:
+        checkpointed: Tensor = checkpoint(F.dropout, x, use_reentrant=False)
+        return torch.cat([F.dropout(x, 0.3), checkpointed], 1)
+
+    images, x = torch.tensor([5, 3, 9, 0]), torch.ones(4, 40)
+    expected = run(lambda x: F.dropout(x, 0.3), images, x)
+    assert torch.equal(run(forward, images, x)[:, :40], expected)
+
+
 def layered() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout2d(0.2), nn.Flatten(),
@@ -236,3 +286,18 @@ def test_unwatched_networks_draw_nothing(name: str) -> None:
     before = torch.get_rng_state()
     network.train()(images)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", engines.ENGINES.values())
+def test_engines_train_networks_with_checkpoints(kind: type[Eager], tiny: Dataset) -> None:
+    recipe = Recipe(name="t", network="t", batch_size=16, lr=0.05)
+    weights = []
+    for reentrant in (True, False):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(784, 20), Checkpointed(reentrant))
+        nn.init.constant_(network[1].weight, 0.01)
+        nn.init.zeros_(network[1].bias)
+        engine = kind(network, recipe, tiny.train, tiny.test, CPU)
+        engine.train(Epoch(1, torch.arange(60), 16), 0, 4, Tally())
+        weights.append(nn.utils.parameters_to_vector(network.parameters()))
+    assert weights[0].isfinite().all()
+    torch.testing.assert_close(*weights)

@@ -174,6 +174,15 @@ def test_channels_last_only_where_the_network_takes_it() -> None:
     assert convnet.conv2.weight.is_contiguous()
 
 
+def test_laying_out_changes_no_weight_that_is_computed() -> None:
+    """Each look at it in training is a step of spectral norm's power iteration."""
+    network = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 8, 3)))
+    before = copy.deepcopy(network.state_dict())
+    lay_out(network.train(), torch.rand(2, 1, 28, 28))
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
 def test_frozen_parts_keep_their_mode_and_a_tested_network_trains(tiny: Dataset) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     net[2].eval()

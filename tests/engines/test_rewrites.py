@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines import rewrites
@@ -267,6 +268,16 @@ def test_who_listens_sees_the_layers_as_they_are(place: int | slice) -> None:
     assert seen == [(1, 1, 4, 4) if place == 0 else (1, 1, 2, 2)]
     hook.remove()
     assert rewritten(network) is not network
+
+
+@pytest.mark.usefixtures("by_onednn")
+def test_a_weight_that_is_computed_is_computed_once_a_forward() -> None:
+    """Each look at it in training is a step of spectral norm's power iteration."""
+    torch.manual_seed(0)
+    network = nn.Sequential(parametrizations.spectral_norm(nn.Linear(5, 4)))
+    other, x = copy.deepcopy(network), torch.randn(6, 5)
+    for _ in range(3):
+        assert torch.equal(rewritten(network)(x), other(x))
 
 
 # --- in the engine -------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ import threading
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import nn
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from fivebyfive import networks
-from fivebyfive.kernels.accelerate import accelerate, fuses_convolutions
+from fivebyfive.kernels.accelerate import _fused, accelerate, fuses_convolutions
 from fivebyfive.kernels.fused_chain import FusedChain
 from fivebyfive.kernels.library import VARIABLE
 
@@ -423,3 +424,143 @@ def test_memory_is_used_again(passes):
         passes.clear()
     assert isinstance(chain, FusedChain)
     assert len(chain.spare) == 1
+
+
+@pytest.fixture
+def other_defaults():
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+    torch.set_default_dtype(torch.float32)
+
+
+def test_default_types_and_devices_of_the_callers_own(passes, request):
+    network, x = networks.build("lenet"), torch.rand(3, 1, 28, 28)
+    expected = network(x)
+    request.getfixturevalue("other_defaults")
+    found = accelerate(network)(x)
+    found.sum().backward()
+    assert (found.dtype, found.device) == (expected.dtype, expected.device)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert passes
+
+
+@pytest.mark.parametrize(
+    ("weight", "bias"),
+    [((2, 2, 3, 3), 2), ((3, 2, 5, 5), 3), ((3, 2, 3, 1), 3), ((3, 1, 3, 3), 3), ((5, 2, 3, 3), 5)],
+)
+def test_parameters_of_other_shapes_than_the_layer_was_made_with(passes, weight, bias):
+    network = block(nn.ReLU())
+    twin = accelerate(network)
+    twin(torch.rand(2, 2, 9, 9))
+    network[0].weight = nn.Parameter(torch.randn(weight))
+    network[0].bias = nn.Parameter(torch.randn(bias))
+    same(network, torch.rand(2, weight[1], 9, 9))
+    if weight[1] != 2:
+        with pytest.raises(RuntimeError, match="channels"):
+            twin(torch.rand(2, 2, 9, 9))
+    assert len(passes) == 1
+
+
+def test_a_bias_that_is_spread_over_the_outputs():
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    network[0].bias = nn.Parameter(torch.ones(1))
+    same(network, torch.rand(5, 4))
+
+
+@pytest.mark.parametrize("size", [lambda y: y.size(0), lambda y: y.size()[0], len])
+def test_a_layer_of_which_only_the_size_is_used(size):
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(2, 3, 3)
+
+        def forward(self, x):
+            n = size(self.conv(x))
+            return x.reshape(n, -1) * n
+
+    network, x = Network(), torch.rand(3, 2, 5, 5)
+    assert torch.equal(accelerate(network)(x), network(x))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("gradients", [True, False])
+def test_who_records_operations_gets_pytorchs(gradients):
+    network = block(nn.ReLU())
+    with torch.set_grad_enabled(gradients):
+        traced = torch.jit.trace(accelerate(network), torch.rand(1, 2, 5, 5))
+        x = torch.rand(3, 2, 7, 7)
+        torch.testing.assert_close(traced(x), network(x))
+
+
+def test_who_counts_operations_counts_them_all():
+    counted = []
+    for network in (block(nn.ReLU()), accelerate(block(nn.ReLU()))):
+        with FlopCounterMode(display=False) as counter:
+            network(torch.rand(2, 2, 5, 5)).sum().backward()
+        counted.append(counter.get_total_flops())
+    assert counted[0] == counted[1] > 0
+
+
+def test_many_gradients_at_once(passes):
+    network = block(nn.Sigmoid(), nn.AvgPool2d(2))
+    x, many = torch.rand(2, 2, 6, 6), torch.randn(4, 2, 3, 2, 2)
+    found, expected = (
+        torch.autograd.grad(each(x), list(network.parameters()), many, is_grads_batched=True)
+        for each in (accelerate(network), network)
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert passes
+
+
+@pytest.mark.parametrize("make", [torch._neg_view, lambda t: torch._efficientzerotensor(t.shape)])
+def test_numbers_that_do_not_lie_in_memory_as_they_are(make):
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    x, upstream = torch.randn(5, 4), torch.randn(5, 3)
+    found = []
+    for each, of in ((accelerate(network), make), (network, lambda t: make(t).clone())):
+        network.zero_grad()
+        out = each(of(x))
+        out.backward(of(upstream))
+        found.append([out, network[0].weight.grad, network[0].bias.grad])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("other", [torch.jit.script, fx.symbolic_trace])
+def test_networks_whose_classes_are_their_own_stay_as_they_are(other):
+    network = other(block(nn.ReLU()))
+    assert accelerate(network) is network
+
+
+def test_a_shallow_copy_has_its_own_attributes():
+    twin = accelerate(block())
+    other = copy.copy(twin)
+    other.name = "other"
+    assert not hasattr(twin, "name")
+    assert type(other).forward is type(twin).forward
+    assert other[0] is twin[0]
+
+
+def test_a_workspace_is_taken_by_one_thread_only():
+    class Gone(list):
+        """The moment in which another thread takes it."""
+
+        def __len__(self):
+            return 1
+
+    twin = accelerate(block())
+    x = torch.rand(2, 2, 5, 5)
+    expected = twin(x).detach()
+    for chain in _fused(twin).modules():
+        if isinstance(chain, FusedChain):
+            chain.spare = Gone()
+    assert torch.equal(twin(x), expected)
+
+
+def test_what_is_no_module_is_told():
+    with pytest.raises(TypeError, match=r"the network is a str; expected a torch\.nn\.Module"):
+        accelerate("lenet")

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
 from ..kernels.accelerate import accelerate, forget_workspaces, fuses_convolutions
-from ..kernels.finding import hooked
 from ..kernels.stepper import PlainOptimizer, Stepper, Sums, find_whole
+from ..kernels.tracing import hooked
 from ..recipes import Recipe
 from .eager import Eager
 from .out_of_memory import check, is_out_of_memory
@@ -168,5 +168,8 @@ class Cpu(Eager):
         return super().evaluate()
 
     def _watched(self) -> bool:
-        """Whether someone listens to a layer, which only PyTorch's own step would tell."""
-        return any(map(hooked, self.network.modules()))
+        """Whether someone listens to a layer or gradient, which only PyTorch's own step tells."""
+        heard = (
+            p._backward_hooks or p._post_accumulate_grad_hooks for p in self.network.parameters()
+        )
+        return any(map(hooked, self.network.modules())) or any(heard)

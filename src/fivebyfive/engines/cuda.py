@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.splits import Split
-from ..kernels.finding import hooked
+from ..kernels.tracing import holds, hooked, same
 from ..recipes import Recipe
 from .dropout import keys
 from .eager import Eager, read
-from .graphs import CudaGraphs, Graphs, Replay, draws, holds, same
+from .graphs import CudaGraphs, Graphs, Replay, draws
 from .out_of_memory import is_out_of_memory
 from .rewrites import rewritten
 from .work import Epoch, Notice, Tally, Times

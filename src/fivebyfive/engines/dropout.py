@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
+from ..kernels.tracing import in_checkpoint
 from ..randomness import DROPOUT, derive
 
 #: The dropouts that are drawn by image. Those with a number drop whole channels, of inputs that
@@ -42,8 +43,10 @@ class DropoutByImage(TorchFunctionMode):
 
     Made anew for every forward, since it counts the dropouts in it. An input whose first dimension
     isn't these images, and dropout of other kinds (alpha dropout, that within attention), is left
-    to PyTorch. A step that is recorded once and done again in other epochs reads the epoch from the
-    device: ``epoch`` is then what :func:`keys` gives, with a key for each dropout.
+    to PyTorch. So is dropout under :mod:`torch.utils.checkpoint`: when the backward computes that
+    part of the forward again, it is the state of PyTorch's generator that gives the same mask. A
+    step that is recorded once and done again in other epochs reads the epoch from the device:
+    ``epoch`` is then what :func:`keys` gives, with a key for each dropout.
     """
 
     def __init__(self, seed: int, epoch: int | Tensor, images: Tensor) -> None:
@@ -75,7 +78,7 @@ class DropoutByImage(TorchFunctionMode):
         train: bool = True,
     ) -> Tensor | None:
         """The input with some units dropped; ``None`` where PyTorch should see to it."""
-        if not (training and train and 0 < p < 1):
+        if not (training and train and 0 < p < 1) or in_checkpoint():
             return None
         call, self._calls = self._calls, self._calls + 1
         # While a network is being traced, what comes isn't a tensor.

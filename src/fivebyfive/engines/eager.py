@@ -273,7 +273,10 @@ def lay_out(network: nn.Module, images: Tensor) -> None:
     A network that can't be run so stays as it was: one that uses ``view`` on a convolution's output
     counts on the usual layout. ``images`` are a few to try it with, on the network's device.
     """
-    weights = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
+    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    # A weight that is computed (spectral norm, say) is none, and may change when looked at.
+    found = (module._parameters.get("weight") for module in convolutions)
+    weights = [weight for weight in found if weight is not None]
     if not weights:
         return
     before = [weight.data for weight in weights]

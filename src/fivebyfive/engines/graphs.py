@@ -8,14 +8,12 @@ whatever is to differ from one time to the next has to lie in memory that stays 
 from __future__ import annotations
 
 import contextlib
-import operator
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 import torch
-from torch import nn
 
 #: Does recorded work again; returns before the device has done it.
 Replay = Callable[[], None]
@@ -83,20 +81,3 @@ def draws(device: torch.device) -> list[object]:
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device))
     return [random.getstate(), *(state.numpy().tobytes() for state in states)]
-
-
-def holds(network: nn.Module) -> list[object]:
-    """What hangs on the network's modules.
-
-    What a forward puts there a graph wouldn't, nor would it notice what others change.
-    """
-    return [
-        value
-        for module in network.modules()
-        for value in (*vars(module).values(), *module._buffers.values())
-    ]
-
-
-def same(some: list[object], others: list[object]) -> bool:
-    """Whether both hold the very same objects."""
-    return len(some) == len(others) and all(map(operator.is_, some, others))

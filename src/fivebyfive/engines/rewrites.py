@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, nn
 
-from ..kernels.finding import hooked
+from ..kernels.tracing import hooked
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -69,7 +69,9 @@ def _pooled_first(layers: list[nn.Module]) -> list[nn.Module]:
 
 def _multiplied(layer: nn.Module) -> nn.Module:
     """A large linear layer multiplied by oneDNN; any other layer as it is."""
-    if not _is(layer, nn.Linear) or layer.weight.numel() < LEAST_WEIGHTS:
+    # A weight that is computed (spectral norm, say) may be another each time that it is looked at.
+    weight = layer._parameters.get("weight")
+    if not _is(layer, nn.Linear) or weight is None or weight.numel() < LEAST_WEIGHTS:
         return layer
     return _Linear(layer) if torch.backends.mkldnn.enabled and mkl_is_slow() else layer
 

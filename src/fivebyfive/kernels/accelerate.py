@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from .finding import Found, find, hooked, trace
+from .finding import Found, find
 from .fused_chain import FusedChain
 from .library import kernels
+from .tracing import holds, hooked, same, trace
 
 
 def accelerate(network: nn.Module) -> nn.Module:
@@ -21,12 +23,19 @@ def accelerate(network: nn.Module) -> nn.Module:
     the kernels can't serve (another device or dtype, hooks on the layers inside, a layer they don't
     know, no kernels on this machine) PyTorch computes as before.
 
-    What ``forward`` does is found by tracing it with :mod:`torch.fx`, once for each set of
-    submodules and their training modes. A ``forward`` that decides by something else (an attribute
-    changed later, Python's random numbers) should not be accelerated.
+    What ``forward`` does is found by tracing it with :mod:`torch.fx`, again whenever something
+    hangs on the network's modules that didn't before: another submodule, mode or setting. A
+    ``forward`` that does more than a trace shows stays as it is; see :func:`.tracing.trace`. One
+    that decides by something outside the network (a global variable) should not be accelerated.
+
+    Raises:
+        TypeError: ``network`` is no module.
     """
-    if isinstance(network, Accelerated):
-        return network
+    if not isinstance(network, nn.Module):
+        kind = type(network).__name__
+        raise TypeError(f"the network is a {kind}; expected a torch.nn.Module.")
+    if isinstance(network, Accelerated | torch.jit.ScriptModule | fx.GraphModule):
+        return network  # the last two are classes of their own, which can't be derived from
     twin: nn.Module = object.__new__(_twin_class(type(network)))
     twin.__dict__ = network.__dict__
     return twin
@@ -40,12 +49,19 @@ class Accelerated:
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the network's own ``forward`` gives."""
         assert isinstance(self, nn.Module)
-        fused = None if fx._symbolic_trace.is_fx_symbolic_tracing() else _fused(self)
+        # A trace stands for what is done to tensors.
+        tensors = all(isinstance(each, Tensor) for each in (*args, *kwargs.values()))
+        traced = fx._symbolic_trace.is_fx_symbolic_tracing()
+        fused = _fused(self) if tensors and not traced else None
         return (
             self._original.forward(self, *args, **kwargs)
             if fused is None
             else fused(*args, **kwargs)
         )
+
+    def __copy__(self) -> nn.Module:
+        """A twin of a shallow copy."""
+        return accelerate(copy.copy(_plain(self)))
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Copy and pickle as the plain network, accelerated again."""
@@ -67,29 +83,33 @@ def _plain(twin: Any) -> nn.Module:
     return network
 
 
-# One entry a twin: what the network looked like when it was traced, and what came of it.
-_traces: weakref.WeakKeyDictionary[nn.Module, tuple[list[Any], nn.Module | None]]
+# One entry a twin: what hung on the network when it was traced, and what came of it.
+_traces: weakref.WeakKeyDictionary[nn.Module, tuple[list[object], nn.Module | None]]
 _traces = weakref.WeakKeyDictionary()
 
 
 def _fused(twin: nn.Module) -> nn.Module | None:
     """The traced network with its chains fused; ``None`` where PyTorch should do it all."""
-    modules = list(twin.modules())[1:]
-    if kernels() is None or torch.compiler.is_compiling() or any(map(hooked, modules)):
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() or kernels() is None:
+        return None  # the first two would write down PyTorch's operations alone
+    if any(map(hooked, list(twin.modules())[1:])):
         return None
-    # Held, not only remembered by their ids: an id may be given to another module later.
-    state: list[Any] = [twin.training, *modules, *(module.training for module in modules)]
-    known = _traces.get(twin)
-    if known is not None and len(known[0]) == len(state) and all(map(_same, known[0], state)):
-        return known[1]
-    traced = trace(_plain(twin))
-    fused = None if traced is None else fuse(traced)
-    _traces[twin] = (state, fused)
+    # Held, not only remembered by their ids: an id may be given to something else later.
+    held, fused = _traces.get(twin, ([], None))
+    if not same(held, (_structure if fused is None else holds)(twin)):
+        traced = trace(_plain(twin))
+        fused = None if traced is None else fuse(traced)
+        _traces[twin] = ((_structure if fused is None else holds)(twin), fused)
     return fused
 
 
-def _same(a: Any, b: Any) -> bool:
-    return a is b
+def _structure(network: nn.Module) -> list[object]:
+    """The modules, by what only one of them has, and their modes.
+
+    Where nothing was fused only these are looked at: what else hangs on the modules may be another
+    after each forward, and tracing takes longer than looking.
+    """
+    return [each for module in network.modules() for each in (module._parameters, module.training)]
 
 
 def fuses_convolutions(network: nn.Module) -> bool:

@@ -37,6 +37,8 @@ class Block:
     def output(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """The output's shape for one input of ``shape``, or ``None`` if the block can't take it."""
         layer = self.layer
+        if not self._as_told():
+            return None
         if isinstance(layer, nn.Linear):
             return (layer.out_features,) if shape == (layer.in_features,) else None
         if len(shape) != 3 or shape[0] != layer.in_channels:
@@ -47,6 +49,16 @@ class Block:
             kernel, stride = self.pool
             sides = [(side - kernel) // stride + 1 if side >= kernel else 0 for side in sides]
         return (layer.out_channels, *sides) if min(sides) > 0 else None
+
+    def _as_told(self) -> bool:
+        """Whether the parameters are what the layer's settings say: one may put in any others."""
+        layer = self.layer
+        if isinstance(layer, nn.Linear):
+            expected: tuple[int, ...] = (layer.out_features, layer.in_features)
+        else:
+            expected = (layer.out_channels, layer.in_channels, *layer.kernel_size)
+        biased = layer.bias is None or layer.bias.shape == expected[:1]
+        return layer.weight.shape == expected and biased
 
 
 def shapes(blocks: Sequence[Block], shape: tuple[int, ...]) -> list[tuple[int, ...]] | None:
@@ -101,3 +113,8 @@ def chain(
 def address(tensor: Tensor | None) -> int | None:
     """Where a contiguous tensor's first value lies."""
     return None if tensor is None else tensor.data_ptr()
+
+
+def empty(*shape: int) -> Tensor:
+    """Room for the library's numbers, whatever the default type and device are."""
+    return torch.empty(shape, dtype=torch.float32, device="cpu")

@@ -1,4 +1,4 @@
-"""Finding what the kernels can run: tracing a network and picking out its chains of blocks.
+"""Finding what the kernels can run: picking the chains of blocks out of a network's trace.
 
 A chain is a run of blocks, each used by the next alone: convolutions first, then linear layers.
 Everything else stays as the trace has it, and so does a chain's own part of the trace, for inputs
@@ -33,39 +33,6 @@ class Found:
 
     blocks: list[Block] = field(default_factory=list)
     nodes: list[fx.Node] = field(default_factory=list)
-
-
-class Tracer(fx.Tracer):
-    """Looks into every container but those with hooks, which a trace would lose."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether ``m`` is one step of the trace."""
-        return hooked(m) or super().is_leaf_module(m, module_qualified_name)
-
-
-def trace(network: nn.Module) -> fx.GraphModule | None:
-    """The network as a graph of steps; ``None`` where that can't be had.
-
-    A network that reads its own parameters, or makes tensors that don't depend on its input (they
-    might be random), is not traced either: the trace would hold on to what it saw the first time.
-    """
-    try:
-        graph = Tracer().trace(network)
-    except Exception:  # a forward is the user's own code: it may raise anything when traced
-        return None
-    if any(node.op == "get_attr" for node in graph.nodes):
-        return None
-    return fx.GraphModule(network, graph)
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether someone listens to this module's own calls."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
 
 
 def find(traced: fx.GraphModule) -> Iterator[Found]:
@@ -219,10 +186,10 @@ def _flattened(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:
     if node.target in (torch.flatten, "flatten"):
         return [node] if node.args[1:] == (1,) and not node.kwargs else []
     if node.op == "call_method" and node.target == "size":
-        (view,) = node.users
+        view, *others = node.users
         shape = view.args[1:] if view.args[1:] and view.args[0] is node.args[0] else ()
         ok = view.op == "call_method" and view.target in ("view", "reshape")
-        return [node, view] if ok and shape == (node, -1) else []
+        return [node, view] if ok and shape == (node, -1) and not others else []
     if node.op == "call_method" and node.target in ("view", "reshape"):
         # `x.view(-1, 400)`: whether that keeps one row an image shows in the next layer's size.
         fixed = len(node.args) == 3 and node.args[1] == -1 and isinstance(node.args[2], int)

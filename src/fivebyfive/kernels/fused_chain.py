@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .blocks import Block, address, chain, shapes
+from .blocks import Block, address, chain, empty, shapes
 from .library import Images, kernels
 
 
@@ -51,8 +51,11 @@ class Pass:
         self._threads = torch.get_num_threads()
         described = self._describe(parameters, [None] * len(parameters))
         floats = active.workspace(ctypes.byref(described), len(x), keep, self._threads)
-        spare = module.spare.pop() if module.spare else None
-        self._workspace = torch.empty(floats) if spare is None or len(spare) < floats else spare
+        try:
+            spare = module.spare.pop()
+        except IndexError:  # not asked before: another thread may take it in between
+            spare = None
+        self._workspace = empty(floats) if spare is None or len(spare) < floats else spare
 
     def __del__(self) -> None:
         if hasattr(self, "_workspace") and not self._module.spare:
@@ -61,7 +64,7 @@ class Pass:
     def forward(self, x: Tensor) -> Tensor:
         """What the chain gives for ``x``."""
         x = x.detach().contiguous()
-        out = torch.empty(self._count, *self._shapes[-1])
+        out = empty(self._count, *self._shapes[-1])
         images = Images(address(x), None, None, self._count)
         self._kernels.forward(
             ctypes.byref(self._described), ctypes.byref(images), address(self._workspace),
@@ -102,11 +105,13 @@ class _Chain(torch.autograd.Function):
     def backward(ctx: Any, out_grad: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
         wanted = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled():  # to be differentiated once more: that is left to PyTorch
+        if torch.is_grad_enabled() or not _plain((out_grad,)):
+            # To be differentiated once more, or for many gradients at once: that is PyTorch's.
+            again = torch.is_grad_enabled()
             by = [t for t, want in zip(inputs, wanted, strict=True) if want]
-            found = iter(
-                torch.autograd.grad(ctx.module.plain(inputs[0]), by, out_grad, create_graph=True)
-            )
+            with torch.enable_grad():
+                out = ctx.module.plain(inputs[0])
+            found = iter(torch.autograd.grad(out, by, out_grad, create_graph=again))
             return None, *(next(found) if want else None for want in wanted)
         grads = [
             torch.empty_like(t, memory_format=torch.contiguous_format) if want else None
@@ -119,17 +124,28 @@ class _Chain(torch.autograd.Function):
 def _takes(blocks: Sequence[Block], x: Tensor, parameters: Sequence[Tensor]) -> bool:
     """Whether the kernels compute the chain on ``x`` just as PyTorch would."""
     return (
+        _plain((x, *parameters))
+        and x.dim() == (2 if isinstance(blocks[0].layer, nn.Linear) else 4)
+        and x.numel() > 0
+        and shapes(blocks, tuple(x.shape[1:])) is not None
+        and not torch.is_autocast_enabled("cpu")
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+def _plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether these are numbers in memory that nobody but autograd follows."""
+    return (
         all(
             type(t) in (Tensor, nn.Parameter)
             and t.dtype == torch.float32
             and t.device.type == "cpu"
             and t.layout == torch.strided
-            for t in (x, *parameters)
+            and not t.is_neg()  # to be negated when read
+            and not t._is_zerotensor()
+            and not torch._C._functorch.is_legacy_batchedtensor(t)  # autograd's is_grads_batched
+            for t in tensors
         )
-        and x.dim() == (2 if isinstance(blocks[0].layer, nn.Linear) else 4)
-        and x.numel() > 0
-        and shapes(blocks, tuple(x.shape[1:])) is not None
-        and not torch.is_autocast_enabled("cpu")
         and not torch._C._functorch.peek_interpreter_stack()  # vmap, grad, jvp
-        and torch.autograd.forward_ad._current_level < 0
+        and not torch._C._len_torch_dispatch_stack()  # FlopCounterMode, for one
     )

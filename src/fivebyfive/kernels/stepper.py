@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, fx, nn
 
-from .blocks import Block, address, chain, shapes
-from .finding import find, hooked, passes, trace
+from .blocks import Block, address, chain, empty, shapes
+from .finding import find, passes
 from .library import Images, Loss, Parameter, Update, kernels
+from .tracing import hooked, trace
 
 
 @dataclass(frozen=True)
@@ -108,12 +109,12 @@ class Stepper:
         assert inputs is not None
         self._kernels, self._optimizer = active, optimizer
         self._threads = torch.get_num_threads()
-        self._table = table.contiguous()
-        self._workspace = torch.empty(0)
+        self._table = table.float().contiguous()
+        self._workspace = empty(0)
         self._blocks, self._inputs = whole.blocks, inputs
         self._parameters = [p for block in whole.blocks for p in block.parameters()]
         trained = {p for group in optimizer.param_groups for p in group["params"]}
-        self._grads = [torch.empty(p.shape) if p in trained else None for p in self._parameters]
+        self._grads = [empty(*p.shape) if p in trained else None for p in self._parameters]
         self._describe()
 
     def _describe(self) -> None:
@@ -132,9 +133,9 @@ class Stepper:
             if "betas" in self._optimizer.param_groups[0]:
                 state = self._optimizer.state[parameter]
                 if not state:
-                    state["step"] = torch.tensor(0.0)
-                    state["exp_avg"] = torch.zeros(parameter.shape)
-                    state["exp_avg_sq"] = torch.zeros(parameter.shape)
+                    state["step"] = empty().zero_()
+                    state["exp_avg"] = empty(*parameter.shape).zero_()
+                    state["exp_avg_sq"] = empty(*parameter.shape).zero_()
                 for name in ("exp_avg", "exp_avg_sq"):
                     state[name] = state[name].contiguous()
                 entry.mean, entry.square = address(state["exp_avg"]), address(state["exp_avg_sq"])
@@ -177,7 +178,7 @@ class Stepper:
         loss = Loss(address(labels))
         floats = self._kernels.workspace(self._chain, count, keep, self._threads)
         if len(self._workspace) < floats:
-            self._workspace = torch.empty(floats)
+            self._workspace = empty(floats)
         function(self._chain, batch, address(self._workspace), self._threads, loss)
         sums.loss += loss.sum
         sums.correct += loss.correct

@@ -1,0 +1,223 @@
+"""Tracing: a network's ``forward`` as a graph of steps, where that is all the forward does.
+
+:mod:`torch.fx` runs the forward once, with stand-ins for tensors, and writes down what is done to
+them. Whatever else a forward does the graph would lose, so such a network is not traced.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+import random
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+#: While fx traces, it changes what calling a module does; two threads would undo the wrong change.
+_ONE_AT_A_TIME = threading.RLock()
+
+
+def trace(network: nn.Module) -> fx.GraphModule | None:
+    """The network as a graph of steps; ``None`` where that can't be had, or wouldn't be all.
+
+    Not traced is a ``forward`` that
+
+    - takes anything but tensors: an input left out, which is then ``None``, would be taken for one;
+    - asks what its input is (``isinstance``), or decides by its values;
+    - reads its own parameters, or makes tensors that don't depend on its input (they might be
+      random): the trace would hold on to what it saw the first time;
+    - draws random numbers, keeps or counts something on its modules, or changes their buffers;
+    - turns gradients, autocast or checkpointing on or off for a part, or calls a
+      :class:`torch.autograd.Function`.
+    """
+    if not _takes_tensors_only(network):
+        return None
+    graph = None
+    with _ONE_AT_A_TIME:
+        before = _Surroundings(network)
+        try:
+            with torch.enable_grad():
+                graph = _Tracer().trace(network)
+        except Exception:  # a forward is the user's own code: it may raise anything when traced
+            graph = None
+        untouched = before.put_back()
+    if graph is None or not untouched or any(node.op == "get_attr" for node in graph.nodes):
+        return None
+    return fx.GraphModule(network, graph)
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether someone listens to this module's own calls, or has put another forward into it."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+        or nn.modules.module._has_any_global_hook()
+    )
+
+
+def _takes_tensors_only(network: nn.Module) -> bool:
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return all(
+        parameter.kind in plain and parameter.default is parameter.empty
+        for parameter in inspect.signature(type(network).forward).parameters.values()
+    )
+
+
+class _NotTraceableError(Exception):
+    """The forward does what a graph doesn't show."""
+
+
+class _StandIn(fx.Proxy):
+    """Stands for a value in a trace; to the question what it is there is no right answer."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:  # where isinstance looks second
+        asks = sys._getframe(1).f_globals.get("__name__", "")
+        # The second is where autograd functions look at what they are applied to.
+        if not asks.startswith("torch.") or asks == "torch._functorch.utils":
+            raise _NotTraceableError
+        return fx.Proxy
+
+
+class _Tracer(fx.Tracer):
+    """Looks into every container but those with hooks, which a trace would lose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+        self._context = _context()
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether ``m`` is one step of the trace."""
+        return hooked(m) or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """What the forward gets in place of a value."""
+        return _StandIn(node, self)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """Write down a step."""
+        if _context() != self._context:
+            raise _NotTraceableError
+        return super().create_node(*args, **kwargs)
+
+    # Meanwhile other threads' modules come here too, with real tensors.
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Call a module, or write its call down."""
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
+        """Read a module's attribute."""
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+
+def _context() -> tuple[object, ...]:
+    """What decides, beside its inputs, what an operation does and what autograd keeps of it."""
+    nesting = torch.autocast_increment_nesting()
+    torch.autocast_decrement_nesting()
+    return torch.is_grad_enabled(), nesting, in_checkpoint()
+
+
+def in_checkpoint() -> bool:
+    """Whether this part of a forward will be computed again in the backward, or is just now."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__") != "torch.utils.checkpoint":
+        frame = frame.f_back
+    return frame is not None
+
+
+class _Surroundings:
+    """What a forward may change beside giving a result: its modules, and random states."""
+
+    def __init__(self, network: nn.Module) -> None:
+        held = [vars(module) for module in network.modules()]
+        inner = [each for one in held for each in one.values() if isinstance(each, _CONTAINERS)]
+        self._containers: list[tuple[Any, Any]]
+        self._containers = [(each, copy.copy(each)) for each in (*held, *inner)]
+        buffers = [each for each in network.buffers() if not each.is_inference()]
+        self._buffers = [(each, each._version, each.clone()) for each in buffers]
+        self._random = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        self._numbers = _random_numbers()
+
+    def put_back(self) -> bool:
+        """Put back what has changed; whether nothing had."""
+        return all([self._put_back_buffers(), self._put_back_held(), self._put_back_random()])
+
+    def _put_back_buffers(self) -> bool:
+        changed = [(now, old) for now, version, old in self._buffers if now._version != version]
+        with torch.no_grad():
+            for now, old in changed:
+                now.copy_(old)
+        return not changed
+
+    def _put_back_held(self) -> bool:
+        changed = [(now, old) for now, old in self._containers if not same(_flat(now), _flat(old))]
+        for now, old in changed:
+            if isinstance(now, dict):  # maybe a module's own, which other threads go on reading
+                for key in now.keys() - old.keys():
+                    del now[key]
+            else:
+                now.clear()
+            (now.extend if isinstance(now, list | deque) else now.update)(old)
+        return not changed
+
+    def _put_back_random(self) -> bool:
+        if all(map(np.array_equal, self._numbers, _random_numbers())):
+            return True
+        python, numpy, pytorch = self._random
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(pytorch)
+        return False
+
+
+_CONTAINERS = (list, dict, set, deque)
+
+
+def _flat(container: Any) -> list[Any]:
+    return [*container, *(container.values() if isinstance(container, dict) else ())]
+
+
+def _random_numbers() -> list[Any]:
+    """The states of the generators that a forward may draw from, to be compared."""
+    _, numbers, *place = np.random.get_state()
+    return [random.getstate()[1], numbers, place, torch.get_rng_state().numpy()]
+
+
+def holds(network: nn.Module) -> list[object]:
+    """What hangs on the network's modules.
+
+    Parameters aren't looked at, as they are read anew each time.
+    """
+    return [
+        value
+        for module in network.modules()
+        for value in (type(module), *vars(module).values(), *module._buffers.values())
+    ]
+
+
+def same(some: list[Any], others: list[Any]) -> bool:
+    """Whether both hold the very same objects."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))
