@@ -96,16 +96,18 @@ def test_where_there_are_no_hard_links(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_sweep_takes_what_killed_writers_left_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / ".a.0123.part").touch()
-    (tmp_path / ".f.0123.part").mkdir()
-    (tmp_path / ".f.0123.part" / "a").touch()
+    (tmp_path / ".a.0123456789ab.part").touch()
+    (tmp_path / ".f.0123456789ab.part").mkdir()
+    (tmp_path / ".f.0123456789ab.part" / "a").touch()
     (tmp_path / "kept.part").touch()
+    (tmp_path / ".song.mp3.part").touch()
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "b").touch()
-    (tmp_path / ".link.part").symlink_to(outside)
+    (tmp_path / ".link.0123456789ab.part").symlink_to(outside)
     files.sweep(tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["kept.part", "outside"]
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert left == [".song.mp3.part", "kept.part", "outside"]
     assert (outside / "b").exists()
 
 
@@ -124,3 +126,55 @@ def test_json_from_anyone(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(ValueError, match=said):
         files.read_json(tmp_path / "x.json")
+
+
+def test_a_sweep_of_what_cant_be_looked_into(tmp_path: Path) -> None:
+    files.sweep(tmp_path / "none")
+    files.sweep(tmp_path / ("x" * 300))  # an error for root, too, where a mode wouldn't be
+
+
+def test_a_path_whose_bytes_are_no_utf8_comes_back(tmp_path: Path) -> None:
+    path = os.fsdecode(b"run \xff")
+    write_json(tmp_path / "a", {path: [path, "größe"]})
+    assert (tmp_path / "a").read_text(encoding="utf-8")
+    assert files.read_json(tmp_path / "a") == {path: [path, "größe"]}
+
+
+@pytest.fixture
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The inodes of what was flushed."""
+    seen: list[int] = []
+
+    def flush(descriptor: int) -> None:
+        seen.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    return seen
+
+
+def test_new_folders_are_made_to_last(tmp_path: Path, flushed: list[int]) -> None:
+    for _ in range(2):
+        files.make_folder(tmp_path / "a" / "b")
+    assert sorted(flushed) == sorted([tmp_path.stat().st_ino, (tmp_path / "a").stat().st_ino])
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        files.make_folder(tmp_path / "file")
+
+
+@pytest.mark.parametrize(("number", "harmless"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_file_system_that_doesnt_flush_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, harmless: bool
+) -> None:
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if not harmless:
+        with pytest.raises(OSError, match="Input/output"):
+            write_bytes(tmp_path / "a", b"one")
+        return
+    write_bytes(tmp_path / "a", b"one")
+    with files.new_folder(tmp_path / "f") as temporary:
+        (temporary / "b").touch()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "f"]

@@ -8,6 +8,7 @@ none) under the name, never a part of the new one; what lies about then is for :
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -19,8 +20,12 @@ from typing import Any, TypeAlias
 
 Content: TypeAlias = bytes | memoryview
 
+#: What a writer's temporary files and folders are called, as a pattern for names.
+LEFT_OVER = f".*.{'[0-9a-f]' * 12}.part"
 #: More JSON than any file of ours holds.
 _LARGEST_JSON = 4 << 20
+#: How file systems say that they don't flush folders; there a rename is all we get.
+_CANT_FLUSH = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
 
 
 @contextlib.contextmanager
@@ -68,6 +73,18 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def make_folder(path: Path) -> None:
+    """Make ``path``, where it isn't there, and the folders above it, so that they last.
+
+    Raises:
+        OSError: they can't be made, or ``path`` is something else.
+    """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in new:
+        _flush_folder(folder.parent)
+
+
 def write_bytes(path: Path, content: Content) -> None:
     """Write ``content`` to ``path`` whole or not at all."""
     with replacing(path) as temporary:
@@ -104,7 +121,9 @@ def create_json(path: Path, value: Any) -> None:
 
 def json_bytes(value: Any) -> bytes:
     """``value`` as readable JSON in UTF-8."""
-    return f"{json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)}\n".encode()
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # The bytes of a path that are no UTF-8 have no other form than JSON's own, ``\udcff``.
+    return f"{text}\n".encode(errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:
@@ -139,7 +158,10 @@ def sweep(folder: Path, idle: float = 0.0) -> None:
 
     Where others may be writing, ``idle`` must be more than any of them takes.
     """
-    for path in folder.glob(".*.part"):
+    found: list[Path] = []
+    with contextlib.suppress(OSError):  # what can't be looked into has nothing of ours
+        found += folder.glob(LEFT_OVER)
+    for path in found:
         with contextlib.suppress(OSError):
             if idle and time.time() - path.lstat().st_mtime < idle:
                 continue
@@ -162,8 +184,14 @@ def _flush_folder(folder: Path) -> None:
     # Makes the rename itself last. Windows can't open folders; there the rename is all we get.
     if os.name != "posix":
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # one that may be written to, but not be looked into
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANT_FLUSH:
+            raise
     finally:
         os.close(descriptor)

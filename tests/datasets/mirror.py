@@ -113,6 +113,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def elsewhere(self, _):
         self.good(b"", 302, Location=self.path.replace("elsewhere", "good"))
 
+    def talkative(self, _):
+        """Sends the client to where the file is, and goes on talking for ever."""
+        self.send_response(302)
+        self.send_header("Location", self.path.replace("talkative", "good"))
+        self.end_headers()
+        while True:
+            self.wfile.write(bytes(1 << 16))
+
     def downgrade(self, _):
         """Sends whoever came by https to the plain mirror."""
         path = self.path.replace("downgrade", "good")

@@ -92,9 +92,23 @@ def test_patience_with_a_silent_mirror_ends(served, tiny, tmp_path, monkeypatch)
     assert right(tmp_path, tiny)
 
 
-def test_a_redirect_is_followed(served, tiny, tmp_path):
-    fetch.fetch(served("elsewhere"), tmp_path)
+@pytest.mark.parametrize("how", ["elsewhere", "talkative"])
+def test_a_redirect_is_followed(served, tiny, tmp_path, how):
+    fetch.fetch(served(how), tmp_path, deadline=5.0)
     assert right(tmp_path, tiny)
+
+
+@pytest.mark.parametrize("password", ["secret", "s:ecret", "s@ecret", "s%40ecret"])
+def test_no_message_tells_a_password(served, server, tmp_path, password):
+    address = server.url.replace("//", f"//somebody:{password}@")
+    mirrors = (f"{address}/missing", f"{address}/loop", address.replace("http", "ftp"))
+    entry = dataclasses.replace(served("good"), mirrors=(*mirrors, f"http://a:{password}@b:c"))
+    with pytest.raises(fetch.FetchError) as error:
+        fetch.fetch(entry, tmp_path)
+    assert len(error.value.failures) == 4
+    assert "404" in error.value.failures[0]
+    assert "ecret" not in str(error.value)
+    assert "somebody" not in str(error.value)
 
 
 @pytest.mark.parametrize("address", ["http://b/x", "ftp://b/x"])

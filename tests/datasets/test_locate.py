@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from fivebyfive.datasets import catalog, locate
+from fivebyfive.errors import DataError
 
 
 def test_the_order_of_places(tiny, tmp_path, places, monkeypatch):
@@ -68,3 +69,11 @@ def test_the_sample_is_only_where_it_ships(monkeypatch, tmp_path):
     (place,) = locate.places(catalog.SAMPLE)
     assert place.kind == "installed"
     assert place.folder
+
+
+def test_a_home_folder_that_nobody_knows(tiny, monkeypatch):
+    for name in ("FIVEBYFIVE_DATA", "FIVEBYFIVE_CACHE"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "~nobody of that name/data")
+            with pytest.raises(DataError, match="no such home folder; write the path without"):
+                locate.places(tiny.entry)

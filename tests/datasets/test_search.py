@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from fivebyfive.datasets import catalog, fetch, search
+from fivebyfive.datasets import catalog, fetch, idx, search
 from fivebyfive.datasets.folder import NAMES
 from fivebyfive.errors import DataError, DataNotFoundError
 
@@ -42,6 +42,21 @@ def test_the_first_place_wins(tiny, tmp_path, places, monkeypatch):
         assert (found.name, found.classes, found.notes) == ("tiny", ("a", "b", "c", "d"), ())
         for file in folder.iterdir():
             file.unlink()
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_places_that_cant_be_looked_into_are_passed_over(tiny, tmp_path, monkeypatch, verify):
+    """As another user's home folder can't; a name too long is refused to root as well."""
+    shut = tmp_path / ("x" * 300)
+    monkeypatch.setenv("FIVEBYFIVE_CACHE", str(shut / "cache"))
+    monkeypatch.setenv("FIVEBYFIVE_DATA", str(shut / "data"))
+    folder = tiny.put(tmp_path / "installed")
+    assert search.named(tiny.entry, verify=verify).arrays.folder == folder
+    assert search.in_folder(folder).arrays.folder == folder
+    with pytest.raises(DataError, match="no dataset in"):
+        search.in_folder(shut)
+    with pytest.raises(DataError):
+        idx.read(shut / NAMES[0], "images")
 
 
 def test_what_is_nowhere_is_downloaded(tiny, places, mirror):

@@ -196,8 +196,8 @@ def test_what_killed_processes_left_is_swept_when_it_is_old(tiny, folder, places
     old, young = [], []
     for below in (places / "unpacked", places / "tiny"):
         below.mkdir(parents=True)
-        old += [below / ".a.0123.part", below / ".b.0123.part"]
-        young += [below / ".c.0123.part", below / "kept.part"]
+        old += [below / f".{name}.0123456789ab.part" for name in "ab"]
+        young += [below / ".c.0123456789ab.part", below / "kept.part"]
     for path in (*old, *young):
         path.write_bytes(b"half of a fi")
     for path in (*old, *(path for path in young if not path.name.startswith("."))):

@@ -83,3 +83,10 @@ def test_a_run_folder_with_links_in_it_is_refused(tmp_path: Path, name: str) -> 
     (tmp_path / name).symlink_to(tmp_path)
     with pytest.raises(RunError, match=f"{name} is a link"):
         folder.check_plain(tmp_path)
+
+
+def test_a_temporary_file_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / ".song.mp3.part").touch()
+    with pytest.raises(RunError, match="isn't empty"), claimed(tmp_path, "r"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".song.mp3.part"]

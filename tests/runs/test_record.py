@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fivebyfive import runs
 from fivebyfive.errors import RunError
-from fivebyfive.runs import checkpoints
+from fivebyfive.runs import checkpoints, record
 from fivebyfive.runs.record import Record
 from fivebyfive.training.events import Result
 from fivebyfive.training.session import Session
+from fivebyfive.training.stopping import StoppedAtOnce
 
 
 def state(folder: Path) -> str:
@@ -36,11 +39,11 @@ def test_the_state_tells_how_it_ended(
         assert state(tmp_path) == "running"
         raise error
 
-    record = Record(tmp_path, session)
+    made = Record(tmp_path, session)
     with monkeypatch.context() as patch:
         patch.setattr(Session, "run", fail)
         with pytest.raises(error):
-            record.train([])
+            made.train([])
     assert state(tmp_path) == expected
 
 
@@ -73,10 +76,10 @@ def test_the_first_error_is_the_one_told(
         monkeypatch.setattr(Record, "_save", no_space)
         raise ValueError("first")
 
-    record = Record(tmp_path, session)
+    made = Record(tmp_path, session)
     monkeypatch.setattr(Session, "run", fail)
     with pytest.raises(ValueError, match="first"):
-        record.train([])
+        made.train([])
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -105,3 +108,63 @@ def test_a_signal_in_the_middle_of_a_training(
     assert run.result is None
     assert run.network() is not None  # the last finished epoch's
     assert run.metrics()
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """A SIGTERM that the run doesn't hear fails the test, and doesn't end it."""
+
+    def unheard(*_: object) -> None:
+        raise AssertionError("unheard")
+
+    before = signal.signal(signal.SIGTERM, unheard)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("heard")
+def test_asked_to_stop_when_all_is_computed_it_ends_well(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        drawn(*arguments)
+
+    drawn = record.draw
+    monkeypatch.setattr(record, "draw", asked)
+    assert Record(tmp_path, session).train([])
+    assert state(tmp_path) == "finished"
+    assert (tmp_path / "curves.png").exists()
+
+
+@pytest.mark.usefixtures("heard")
+def test_asked_twice_it_says_how_to_go_on(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(record, "draw", asked)
+    with pytest.raises(StoppedAtOnce, match=r"Go on with: fivebyfive train .*--resume") as caught:
+        Record(tmp_path, session).train([])
+    assert caught.value.signal is signal.SIGTERM
+    assert state(tmp_path) == "interrupted"
+    assert runs.load(tmp_path).result is None
+
+
+def test_a_folder_whose_name_is_no_utf8(session: Session, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"run \xff")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    Record(folder, session).train([])
+    run = runs.load(folder)
+    assert run.result is not None
+    assert run.result["run"] == str(folder)
+
+
+def test_a_run_that_cant_be_looked_into(tmp_path: Path) -> None:
+    with pytest.raises(RunError):
+        runs.load(tmp_path / ("x" * 300))

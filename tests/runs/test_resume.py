@@ -159,6 +159,52 @@ def test_more_epochs_if_asked_for_by_name(train: Train, tiny_folder: Path) -> No
     assert done.recipe.epochs == 4
 
 
+def files_of(run: Path) -> dict[Path, bytes]:
+    """All that a run holds, but for who held its lock last."""
+    paths = (path for path in run.rglob("*") if path.is_file() and path.name != "lock.json")
+    return {path: path.read_bytes() for path in paths}
+
+
+@pytest.mark.parametrize(
+    ("cut", "change", "least"),
+    [(6, {"epochs": 1}, 2), (None, {"epochs": 2}, 4), (None, {"lr": 0.01}, 4)],
+)
+def test_a_change_that_leaves_nothing_to_train(
+    train: Train, tiny_folder: Path, cut: int | None, change: dict[str, Any], least: int
+) -> None:
+    """The run would say of itself what it wasn't trained with."""
+    run = train(cut=cut)
+    before = files_of(run.path)
+    with pytest.raises(RecipeError, match=rf"nothing left to train.*--epochs {least} or more"):
+        resume(run, tiny_folder, allow=["recipe"], **change)
+    assert files_of(run.path) == before
+
+
+def test_what_has_finished_is_never_begun_anew(train: Train, tiny_folder: Path) -> None:
+    whole = train()
+    shutil.rmtree(whole.path / "checkpoints")
+    before = files_of(whole.path)
+    with pytest.raises(RunError, match="has no checkpoint to go on from"):
+        resume(whole, tiny_folder, epochs=4, allow=["recipe"])
+    assert files_of(whole.path) == before
+
+
+def test_where_no_checkpoint_can_be_read_nothing_is_begun_anew(
+    train: Train, tiny_folder: Path
+) -> None:
+    """Another version may have written them, or another user."""
+    whole, broken = train(name="whole"), train(name="broken", cut=6)
+    for manifest in broken.path.glob("checkpoints/*/manifest.json"):
+        manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    before = files_of(broken.path)
+    with pytest.raises(RunError, match=r"none of the checkpoints .* of format 2.* remove") as told:
+        resume(broken, tiny_folder)
+    assert str(broken.path / "checkpoints") in str(told.value)
+    assert files_of(broken.path) == before
+    shutil.rmtree(broken.path / "checkpoints")
+    assert fingerprint(resume(broken, tiny_folder).path) == fingerprint(whole.path)
+
+
 @pytest.mark.parametrize("setting", [{"batch_size": 8}, {"seed": 3}, {"optimizer": "adam"}])
 def test_what_can_never_change(train: Train, tiny_folder: Path, setting: dict[str, Any]) -> None:
     broken = train(cut=2)

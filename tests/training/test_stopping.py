@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from fivebyfive.training.stopping import Interrupted, Stop
+from fivebyfive.training.stopping import Interrupted, Stop, StoppedAtOnce
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -15,8 +15,10 @@ def test_the_first_signal_is_a_wish_the_second_a_command(number: signal.Signals)
         assert stop.requested is None
         signal.raise_signal(number)
         assert stop.requested is number
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as caught:
             signal.raise_signal(number)
+        assert isinstance(caught.value, StoppedAtOnce)
+        assert caught.value.signal is number
     assert signal.getsignal(number) is before
 
 
@@ -51,3 +53,12 @@ def test_off_the_main_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def test_a_handler_that_isnt_pythons_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where another program has Python in it; it couldn't be put back."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    with Stop():
+        monkeypatch.undo()
+        assert signal.getsignal(signal.SIGTERM) is before

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import sys
 import threading
 import time
@@ -37,6 +38,8 @@ PATIENCE = 15.0
 #: Bytes by which an archive may at most be larger than its content.
 _PACKAGING = 1 << 16
 _CHUNK = 1 << 16
+#: The user and password in an address, which no message may tell.
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
 
 
 class FetchError(DataError):
@@ -68,7 +71,7 @@ def fetch(entry: Entry, folder: Path, deadline: float = DEADLINE) -> list[Path]:
     sources = mirrors(entry)
     fetched = []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         for file in entry.files:
             if _is_right(folder, file):
                 continue
@@ -105,7 +108,7 @@ def _download_file(file: File, sources: list[str], end: float) -> tuple[bytes, s
             content = download(url, share, file.size + _PACKAGING)
             _prove(content, file)
         except DataError as error:
-            failures.append(f"{url}: {error}")
+            failures.append(_CREDENTIALS.sub("", f"{url}: {error}"))
             continue
         return content, source
     raise FetchError(failures)
@@ -187,6 +190,8 @@ class _Attempt(threading.Thread):
         self.answered.set()
         self.responses.append(response)
         refuse_downgrade(response)
+        if response.is_redirect:
+            response.close()  # or requests reads all that came with it, however much that is
 
     def result(self, seconds: float) -> bytes:
         """What came, once the time is up."""

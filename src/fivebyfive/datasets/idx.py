@@ -144,13 +144,15 @@ class _Header:
 @contextlib.contextmanager
 def _opened(path: Path, kind: Kind) -> Iterator[tuple[BufferedIOBase, int]]:
     """The open file and its size in bytes."""
-    if not path.exists():
-        raise DataNotFoundError(f"{path}: no such file; expected an IDX file of {kind}.")
-    if not path.is_file():
-        raise DataError(f"{path}: not a file; expected an IDX file of {kind}.")
     try:
+        if not path.exists():
+            raise DataNotFoundError(f"{path}: no such file; expected an IDX file of {kind}.")
+        if not path.is_file():
+            raise DataError(f"{path}: not a file; expected an IDX file of {kind}.")
         with path.open("rb") as file:
             yield file, os.fstat(file.fileno()).st_size
+    except DataError:  # one of which is an OSError, too
+        raise
     except OSError as error:
         raise DataError(f"{path}: can't be read: {error.strerror or error}.") from error
 

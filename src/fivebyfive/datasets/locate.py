@@ -20,6 +20,7 @@ from typing import Literal
 
 import platformdirs
 
+from ..errors import DataError
 from .catalog import Entry
 from .folder import NAMES, missing
 
@@ -58,10 +59,23 @@ class Place:
         return f"{_WORDS[self.kind]}, {self.folder or self.root}: {self.note or 'found'}"
 
 
+def expanded(folder: str | Path) -> Path:
+    """``folder`` with a ``~`` at its start replaced by the home folder it stands for.
+
+    Raises:
+        DataError: nobody knows that one.
+    """
+    try:
+        return Path(folder).expanduser()
+    except RuntimeError:
+        message = f"{folder}: there is no such home folder; write the path without the ~."
+        raise DataError(message) from None
+
+
 def cache() -> Path:
     """The folder that downloads are kept in: ``$FIVEBYFIVE_CACHE``, or the user's cache folder."""
     chosen = os.environ.get("FIVEBYFIVE_CACHE")
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("fivebyfive")
+    return expanded(chosen) if chosen else platformdirs.user_cache_path("fivebyfive")
 
 
 def places(entry: Entry) -> list[Place]:
@@ -70,14 +84,17 @@ def places(entry: Entry) -> list[Place]:
     if entry.mirrors:
         roots.insert(0, ("cache", cache()))
         if os.environ.get("FIVEBYFIVE_DATA"):
-            roots.insert(0, ("environment", Path(os.environ["FIVEBYFIVE_DATA"]).expanduser()))
+            roots.insert(0, ("environment", expanded(os.environ["FIVEBYFIVE_DATA"])))
     return [look(kind, root, entry.folders) for kind, root in roots]
 
 
 def look(kind: Kind, root: Path, subfolders: tuple[str, ...]) -> Place:
     """Look for the four files in those sub-folders of ``root``, then in ``root`` itself."""
-    if not root.is_dir():
-        return Place(kind, root, None, "not a folder" if root.exists() else "no such folder")
+    try:
+        if not root.is_dir():
+            return Place(kind, root, None, "not a folder" if root.exists() else "no such folder")
+    except OSError as error:
+        return Place(kind, root, None, f"can't be looked into: {error.strerror or error}")
     note = f"no IDX files in it{''.join(f', nor in its {sub}/' for sub in subfolders)}"
     for folder in (*(root / sub for sub in subfolders), root):
         try:

@@ -53,7 +53,7 @@ def in_folder(folder: Path, entry: Entry | None = None, *, verify: bool = False)
         DataError: they can't be read, don't fit each other, or some but not all of them are those
             of a named dataset (data of your own may share its labels, but not its images).
     """
-    folder = folder.expanduser()
+    folder = locate.expanded(folder)
     place = locate.look("given", folder, entry.folders if entry else ())
     if place.folder is None:
         raise DataNotFoundError(
@@ -167,11 +167,11 @@ def _fetched(entry: Entry, verify: bool) -> Found:
 def _repairs(entry: Entry) -> list[str]:
     """Fetch what is missing or wrong of the copy in the cache, if there is one; in words."""
     target = locate.cache() / entry.name
-    if not any(find(target, name) for name in NAMES):
-        return []
     try:
+        if not any(find(target, name) for name in NAMES):
+            return []
         return [_repaired(path) for path in fetch.fetch(entry, target)]
-    except fetch.FetchError as error:
+    except (fetch.FetchError, OSError) as error:
         return [f"The copy in the cache couldn't be repaired. {error}"]
 
 

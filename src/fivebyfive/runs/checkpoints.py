@@ -91,7 +91,7 @@ def write(
         for name, content in contents.items()
     }
     contents[MANIFEST] = files.json_bytes({"format": FORMAT, "number": number, "files": entries})
-    (run / FOLDER).mkdir(exist_ok=True)
+    files.make_folder(run / FOLDER)
     with files.new_folder(place(run, number)) as folder:
         for name, content in contents.items():
             (folder / name).write_bytes(content)

@@ -57,7 +57,7 @@ def claimed(path: Path | None, name: str) -> Iterator[Path]:
     try:
         folder = _make_default(name) if path is None else path
         check_free(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
     except OSError as error:
         message = f"can't write the run folder {path or 'runs'}: {error}. Choose another by --run."
         raise RunError(message) from error
@@ -126,5 +126,4 @@ def _make_default(name: str) -> Path:
 
 
 def _left_over(path: Path) -> bool:
-    part = path.name.startswith(".") and path.name.endswith(".part")
-    return part or path.name in (lock.FILE, lock.HOLDER)
+    return path.match(files.LEFT_OVER) or path.name in (lock.FILE, lock.HOLDER)

@@ -8,6 +8,7 @@ last.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -19,11 +20,13 @@ from .. import files
 from ..errors import RunError
 
 FILE, HOLDER = "lock", "lock.json"
+#: How file systems say that they have no locks.
+_NONE = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
 @contextlib.contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Hold the lock of a run folder.
+    """Hold the lock of a run folder, where its file system has locks.
 
     Raises:
         RunError: another process holds it; the message names it.
@@ -33,8 +36,11 @@ def locked(run: Path) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise RunError(_busy(run)) from None
+    except NotImplementedError:  # filelock's word for ENOSYS, before it made do without
+        pass
     except OSError as error:
-        raise RunError(f"can't write {run / FILE}: {error.strerror or error}.") from error
+        if error.errno not in _NONE:
+            raise RunError(f"can't write {run / FILE}: {error.strerror or error}.") from error
     try:
         _sign(run)
         yield

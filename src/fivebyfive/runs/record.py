@@ -14,7 +14,7 @@ from ..errors import DivergedError, RankGoneError, RunError
 from ..training.events import Event, Listener, Result, Started
 from ..training.progress import Progress
 from ..training.session import Session
-from ..training.stopping import Interrupted
+from ..training.stopping import Interrupted, Stop
 from ..watching.curves import History, draw
 from ..watching.metrics import MetricsLog
 from . import checkpoints, folder
@@ -79,15 +79,18 @@ class Record:
             Interrupted: a signal asked to stop; the message says how to go on.
         """
         try:
-            result = self._train(watchers)
-        except Interrupted as stop:
+            with Stop() as stop:
+                result = self._train(watchers, stop)
+                self._finish(result)  # whoever asks to stop now is near enough to the end
+        except Interrupted as asked:
             self._give_up("interrupted")
             raise Interrupted(
-                stop.signal, f"{stop}. Go on with: {self._resume_command()}"
+                asked.signal, f"{asked}. Go on with: {self._resume_command()}"
             ) from None
-        except KeyboardInterrupt:  # the second signal: at once
+        except KeyboardInterrupt as asked:  # the second signal, or a listener's: at once
             with contextlib.suppress(RunError):
                 self._save("interrupted")
+            asked.args = (f"stopped at once. Go on with: {self._resume_command()}",)
             raise
         except BaseException as error:
             self._give_up("failed")
@@ -100,18 +103,18 @@ class Record:
             raise
         finally:
             self._log.close()
-        self._info["result"] = result.as_dict()
-        self._save("finished")
         return result
 
-    def _train(self, watchers: list[Listener]) -> Result:
+    def _train(self, watchers: list[Listener], stop: Stop) -> Result:
         listeners: list[Listener] = [self._log, self._curves, *watchers]
         progress = self.start.progress
-        result = self.session.run(self._started(), listeners, self.keeping, progress)
+        return self.session.run(self._started(), listeners, self.keeping, progress, stop)
+
+    def _finish(self, result: Result) -> None:
         self.keeping.wait()
         with folder.writing(self.path / folder.CURVES, _PICTURE):
             draw(self._curves.history, self.path / folder.CURVES)
-        return result
+        self._save("finished", result.as_dict())
 
     def _started(self) -> Started:
         started, start = self.session.started(self.path), self.start
@@ -134,9 +137,10 @@ class Record:
         with contextlib.suppress(OSError):
             draw(self._curves.history, self.path / folder.CURVES)
 
-    def _save(self, state: str) -> None:
+    def _save(self, state: str, result: dict[str, Any] | None = None) -> None:
         path = self.path / folder.INFO
-        self._info |= {"state": state, "ended": None if state == "running" else _now()}
+        ended = None if state == "running" else _now()
+        self._info |= {"state": state, "ended": ended, "result": result}
         with folder.writing(path, len(files.json_bytes(self._info))):
             files.write_json(path, self._info)
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
 from .. import recipes
-from ..errors import DataError, FiveByFiveError, RecipeError, UnknownNameError
+from ..errors import DataError, FiveByFiveError, RecipeError, RunError, UnknownNameError
 from ..files import write_bytes
 from ..recipes import Recipe
 from ..training.progress import Progress
@@ -16,7 +16,7 @@ from ..watching import metrics
 from . import checkpoints
 from .checkpoints import Checkpoint, CheckpointError
 from .conditions import conditions, differences
-from .folder import METRICS, WEIGHTS, writing
+from .folder import FOLDER, METRICS, WEIGHTS, writing
 from .record import Start
 from .run import Run
 
@@ -64,14 +64,15 @@ def restore(
 ) -> Start:
     """Put weights, optimizer and metrics back to the newest whole checkpoint.
 
-    Without any whole checkpoint the training starts anew in the same folder, which comes to the
-    same end. The caller holds the run's lock. As many images are tested at a time as when the
-    checkpoint was made, and with ``keep_micro_batch`` as many are computed in training.
+    Without any checkpoint the training starts anew in the same folder, which comes to the same end.
+    The caller holds the run's lock. As many images are tested at a time as when the checkpoint was
+    made, and with ``keep_micro_batch`` as many are computed in training.
 
     Raises:
         DataError: the data isn't the run's and that wasn't asked for by name.
-        RecipeError: the recipe in run.json isn't the checkpoint's, likewise.
-        RunError: something can't be read or written.
+        RecipeError: the recipe in run.json isn't the checkpoint's, likewise, or leaves nothing to
+            train.
+        RunError: something can't be read or written, or starting anew would undo what there is.
     """
     weights = session.network.state_dict()
     largest = (1 << 20) + 4 * sum(t.nbytes for t in weights.values())
@@ -80,6 +81,7 @@ def restore(
     begun = run.info["data"]["digests"] if found is None else found.state.get("data")
     notes += _check_data(begun, session, allow)
     if found is None:
+        _check_nothing_lost(run, damaged)
         _rewind(run, 0, "")
         return Start(info=run.info, notes=tuple(notes))
     try:
@@ -109,6 +111,11 @@ def _restore(run: Run, session: Session, found: Checkpoint, allow: Collection[st
             f"run.json and {found.path} disagree: {'; '.join(changes.values())}. To go on with "
             "what run.json says add --allow-change recipe."
         )
+    if changes and progress.epoch > session.recipe.epochs:
+        raise RecipeError(
+            f"the run is at {progress.place}, so there is nothing left to train with the change: "
+            f"{'; '.join(changes.values())}. Expected --epochs {progress.epoch} or more."
+        )
     other = [*changes.values(), *differences(state["conditions"], conditions(session))]
     notes = [] if not other else [_not_the_same(other)]
     found.restore(session.network.state_dict())
@@ -123,6 +130,24 @@ def _restore(run: Run, session: Session, found: Checkpoint, allow: Collection[st
         best = (int(best[0]), float(best[1]))
     rows = tuple(run.metrics())
     return Start(progress, run.info, rows, found.number, best, tuple(notes))
+
+
+def _check_nothing_lost(run: Run, damaged: list[str]) -> None:
+    """Refuse to start anew where there are checkpoints that can't be read, or a result.
+
+    Raises:
+        RunError: what is there, and what to do.
+    """
+    if damaged:
+        raise CheckpointError(
+            f"none of the checkpoints of {run.path} is whole. The newest: {damaged[0]} To start "
+            f"the run anew all the same, remove {run.path / FOLDER}."
+        )
+    if run.info["state"] == "finished":
+        raise RunError(
+            f"{run.path} has finished and has no checkpoint to go on from; starting anew would "
+            "overwrite its result. Start a new run."
+        )
 
 
 def _put_weights(run: Run, found: Checkpoint) -> None:

@@ -100,7 +100,7 @@ class Run:
         """
         path = self.path / WEIGHTS
         if not path.is_file():
-            raise NetworkError(f"{path} isn't there: the run ended before its first epoch did.")
+            raise NetworkError(f"{path} isn't there: the run hasn't finished an epoch.")
         network = self.architecture(make)
         tensors.read_into(path, network.state_dict())
         return network.eval()
@@ -114,9 +114,10 @@ def load(path: str | Path) -> Run:
     """
     folder = Path(path)
     file = folder / INFO
-    if not file.is_file():
-        raise RunError(f"there is no run at {folder}: {INFO} is missing. Expected a run folder.")
     try:
+        if not file.is_file():
+            message = f"there is no run at {folder}: {INFO} is missing. Expected a run folder."
+            raise RunError(message)
         info = read_json(file)
         if info["format"] != FORMAT:
             raise RunError(f"{file} has format {info['format']!r}; this version reads {FORMAT}.")

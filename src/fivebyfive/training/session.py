@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,18 +76,22 @@ class Session:
         listeners: Sequence[Listener],
         keeper: Keeper,
         progress: Progress | None = None,
+        stop: Stop | None = None,
     ) -> Result:
         """Train from ``progress`` on, or from the start, and close the listeners at the end.
+
+        ``stop`` hears the signals where they are heard beyond the training, too.
 
         Raises:
             DivergedError: the loss is no longer a finite number.
             Interrupted: Ctrl-C, SIGTERM or SIGHUP came; where the training stood is kept.
         """
-        with Broadcast(listeners) as broadcast, Stop() as stop:
+        hearing = Stop() if stop is None else contextlib.nullcontext(stop)
+        with hearing as heard, Broadcast(listeners) as broadcast:
             begun = Progress() if progress is None else progress
             begun = Progress.from_dict(self.team.exchange(begun.as_dict())[0])
             parts = (self.engine, self.recipe, self.data, self.device)
-            return Loop(*parts, broadcast, keeper, stop, begun, self.team).run(started)
+            return Loop(*parts, broadcast, keeper, heard, begun, self.team).run(started)
 
 
 def prepare(

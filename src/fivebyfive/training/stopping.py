@@ -21,11 +21,19 @@ class Interrupted(KeyboardInterrupt):
         self.signal = asked
 
 
+class StoppedAtOnce(KeyboardInterrupt):
+    """The training was asked to stop twice, so nothing is waited for. ``signal`` is what asked."""
+
+    def __init__(self, asked: signal.Signals) -> None:
+        super().__init__()
+        self.signal = asked
+
+
 class Stop:
     """Turns the first signal into a wish, which the loop grants where nothing is half done.
 
     A context manager; inside it ``requested`` is the signal that came, or ``None``. The second
-    signal raises ``KeyboardInterrupt`` wherever the program stands. Off the main thread, where
+    signal raises :class:`StoppedAtOnce` wherever the program stands. Off the main thread, where
     Python allows no handlers, signals are left to whoever has them.
     """
 
@@ -38,8 +46,9 @@ class Stop:
         if threading.current_thread() is threading.main_thread():
             for name in _NAMES:
                 number = getattr(signal, name, None)
-                # Whoever ignores a signal, as nohup does, means it.
-                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                # Whoever ignores a signal, as nohup does, means it; a handler that isn't Python's
+                # couldn't be put back.
+                if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -64,7 +73,7 @@ class Stop:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.requested is not None:
-            raise KeyboardInterrupt
+            raise StoppedAtOnce(signal.Signals(number))
         self.requested = signal.Signals(number)
         if self._may_break:
             raise Interrupted(self.requested, "stopped")
