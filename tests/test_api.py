@@ -13,6 +13,7 @@ from fivebyfive.errors import (
     DataError,
     DivergedError,
     NetworkError,
+    RecipeError,
     RunError,
     ShapeError,
     UnknownNameError,
@@ -225,7 +226,7 @@ def test_weights_that_are_missing_or_damaged(here: Path, tiny_folder: Path) -> N
     with pytest.raises(NetworkError, match="don't fit the network"):
         run.network()
     weights.unlink()
-    with pytest.raises(NetworkError, match="before its first epoch did"):
+    with pytest.raises(NetworkError, match="hasn't finished an epoch"):
         run.network()
 
 
@@ -268,3 +269,34 @@ def test_layers_of_all_sorts(here: Path, tiny_folder: Path) -> None:
         assert fbf.layers(way).rows[-1].output_shape[-1] == 3
     with pytest.raises(ShapeError, match="expected CHANNELSxHEIGHTxWIDTH"):
         fbf.layers("lenet", input="28")
+
+
+def test_an_opened_run_serves_where_its_folder_does(here: Path, tiny_folder: Path) -> None:
+    run = train("lenet", tiny_folder)
+    assert fbf.resume(run).result == run.result
+    assert fbf.layers(run, input=[1, 28, 28]).network == "lenet"
+    for wrong in (3, run.network()):
+        for call in (fbf.load_run, fbf.resume, fbf.test):
+            with pytest.raises(RunError, match="expected its folder's path, or a Run"):
+                call(wrong)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("shape", [28, (28, 28), (1, 28, 28.0), "28x28"])
+def test_a_shape_has_three_numbers(shape: object) -> None:
+    with pytest.raises(ShapeError, match="expected CHANNELSxHEIGHTxWIDTH"):
+        fbf.layers("lenet", input=shape)  # type: ignore[arg-type]
+
+
+def test_listeners_are_looked_at_before_anything_starts(here: Path, tiny_folder: Path) -> None:
+    with pytest.raises(RecipeError, match=r"expected objects with on\(event\) and close\(\)"):
+        train("lenet", tiny_folder, listeners=[print])
+    assert not (here / "runs").exists()
+
+
+def test_tables_are_what_a_notebook_and_the_prompt_show() -> None:
+    assert repr(fbf.layers("alexnet")).startswith("alexnet, one image of 1x224x224\n")
+
+
+def test_a_home_folder_that_nobody_has_is_told() -> None:
+    with pytest.raises(fbf.FiveByFiveError, match="there is no such home folder"):
+        fbf.train("lenet", data="~nobody-of-this-name/data")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -44,8 +45,9 @@ def test_train_test_and_layers_from_the_shell(
     assert "Test set: Average loss: " in out
     out, _ = call(capsys, "layers", "r", "--json")
     assert len(json.loads(out)["rows"]) == 12
-    out, _ = call(capsys, "layers", "lenet", "--batch-size", 2)
+    out, _ = call(capsys, "layers", "lenet", "--batch-size", 2, "--input", "1×28×28")
     assert "6×14×14" in out
+    assert not any(line.endswith(" ") for line in out.splitlines())  # for files and pipes
 
 
 def test_quiet_shows_nothing(
@@ -78,16 +80,23 @@ def test_data_lists_and_verifies(capsys: pytest.CaptureFixture[str], tiny_folder
         ("train --config bad.toml", "unknown setting 'epcohs'. Did you mean 'epochs'?"),
         ("train none.py:Net", "there is no file none.py"),
         ("train bad.py:Net", "raised ZeroDivisionError"),
-        ("train good.py:number", "is a int; expected a torch.nn.Module"),
+        ("train --optimizer adamw", "optimizer is 'adamw'; expected one of sgd, adam"),
+        ("train good.py:number", "is of type int; expected a torch.nn.Module"),
         ("train --run taken", "taken exists and isn't empty"),
         ("train --run taken/file/x", "can't write the run folder"),
         ("train --network alexnet", "--resize 224"),
         ("test nowhere", "there is no run at nowhere"),
         ("layers lenet --input 1x32x32", "--input"),
+        ("layers lenet --input 28", "--input is '28'; expected CHANNELSxHEIGHTxWIDTH"),
         ("layers lenet --batch-size 0", "batch_size is 0"),
+        ("layers lenet --optimizer rms", "optimizer is 'rms'; expected one of adam, sgd"),
+        ("layers lenet --network good.py:Net", "--network goes with a run folder only"),
+        ("layers runs/none", "there is no run at runs/none"),
         ("reproduce lenet-mnist", "no figures are published for lenet-mnist"),
         ("reproduce --seeds 0", "seeds is 0"),
         ("data mnits", "Did you mean 'mnist'"),
+        ("data --verify", "fivebyfive data NAME --verify"),
+        ("data --data taken", "fivebyfive data NAME --data FOLDER"),
     ],
 )
 def test_one_clear_message_and_status_2(
@@ -110,6 +119,50 @@ def test_one_clear_message_and_status_2(
     assert message in err
     assert "Traceback" not in err
     assert sorted(p for p in here.rglob("*") if "__pycache__" not in p.parts) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("nonsense", "invalid choice: 'nonsense'"),
+        ("train --epochs many", "--epochs: invalid int value: 'many'"),
+        ("train --nonsense", "unrecognized arguments: --nonsense"),
+        ("test", "required: RUN"),
+    ],
+)
+def test_words_that_arent_of_the_grammar_get_one_line(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(words.split())
+    assert left.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("fivebyfive: ")
+    assert message in err
+    assert err.endswith(" --help tells more.\n")
+    assert err.count("\n") == 1
+
+
+def test_without_words_there_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    out, err = call(capsys, status=2)
+    assert out == ""
+    assert re.search("^    reproduce +train recipes", err, re.MULTILINE)  # on one line
+
+
+def test_a_finished_run_says_so(
+    here: Path, tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(capsys, "train", "lenet", "--data", tiny_folder, "--epochs", 1, "--run", "r", "--quiet")
+    more = "fivebyfive train --resume r --epochs N --allow-change recipe"
+    for words in ((), ("lenet",), ("lenet-d2l", "--epochs", 1)):
+        out, _ = call(capsys, "train", *words, "--resume", "r")
+        assert out == f"r has finished already. For more epochs: {more}\n"
+    assert call(capsys, "train", "--resume", "r", "--quiet") == ("", "")
+    out, _ = call(capsys, "train", "--resume", "r", "--json")
+    assert json.loads(out)["epochs"] == 1
+    _, err = call(capsys, "train", "convnet", "--resume", "r", status=2)
+    assert "the run's network is lenet, its recipe lenet-d2l; 'convnet' can't go on" in err
 
 
 def test_debug_shows_the_traceback(here: Path) -> None:
@@ -193,11 +246,26 @@ def test_help_and_bad_words_load_no_torch() -> None:
         "except SystemExit:\n    pass\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'matplotlib', 'rich')))"
     )
-    for words in (["--help"], ["train", "--help"], ["--version"], ["nonsense"]):
+    for words in ([], ["--help"], ["train", "--help"], ["--version"], ["nonsense"]):
         done = subprocess.run(
             [sys.executable, "-c", script, *words], capture_output=True, check=False
         )
         assert done.returncode == 0, (words, done.stderr)
+
+
+def test_a_locale_without_our_signs_is_no_error(tiny_folder: Path, tmp_path: Path) -> None:
+    def said(*words: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "fivebyfive", *words],
+            capture_output=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            check=True,
+        ).stdout.decode("ascii")
+
+    assert "6?28?28" in said("layers", "lenet")
+    words = ("--data", str(tiny_folder), "--epochs", "1", "--run", "é")
+    assert json.loads(said("train", "lenet", "--json", *words))["run"] == "é"
 
 
 def test_as_a_module_in_a_pipe(tiny_folder: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 import fivebyfive as fbf
 from fivebyfive import recipes, reproduction
 from fivebyfive.errors import DataError, RecipeError
+from fivebyfive.looking.plain import plain
 from fivebyfive.recipes import Published
 from fivebyfive.reproduction import Comparison, Reproduction, duration, estimate
 from fivebyfive.training.session import prepare
@@ -34,13 +35,23 @@ def test_the_table_says_by_how_much() -> None:
     console = Console(width=160)
     with console.capture() as capture:
         some = (comparison(0.8, 0.7), comparison(0.8), comparison(0.7))
-        console.print(Reproduction(some, ()).table())
+        console.print(Reproduction(some, ()))
     text = capture.get()
-    assert "0.8 ± 0.016 (n=130)" in text
-    assert "0.750–0.850" in text
+    assert "mean outside; 1 of 1 runs out" in repr(Reproduction(some, ()))
+    assert "0.8 ± 0.016 " in text
+    assert "0.750–0.850 (130)" in text
     assert "mean inside; 1 of 2 runs out, by up to -0.0500" in text
     assert "mean outside; 1 of 1 runs out" in text
     assert text.count("inside") == 2
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
+    text = plain(Reproduction((comparison(0.8, 0.7),), ()), width)
+    assert all(len(line) <= width for line in text.splitlines())
+    assert "…" not in text
+    words = text.split()
+    assert {"0.750–0.850", "0.7500", "0.7000–0.8000", "inside;", "-0.0500"} <= set(words)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from torch import nn
 
 from . import config as configuration
 from . import datasets, networks, recipes, runs, watching
+from .datasets.locate import expanded
 from .engines.team import ALONE, Team, joined
 from .errors import NetworkError, RecipeError, RunError, UnknownNameError
 from .looking.foresight import foresee
@@ -185,7 +186,21 @@ def load_run(path: str | Path) -> Run:
     Raises:
         RunError: there is no run there, or it can't be understood.
     """
-    return runs.load(path)
+    return runs.load(run_folder(path))
+
+
+def run_folder(run: str | Path | Run) -> Path:
+    """Where a run is that was given by its folder, or opened.
+
+    Raises:
+        RunError: it is neither.
+    """
+    if isinstance(run, Run):
+        return run.path
+    if not isinstance(run, str | Path):
+        kind = type(run).__name__
+        raise RunError(f"the run is given as {kind}; expected its folder's path, or a Run.")
+    return Path(run)
 
 
 def _path(run: str | Path) -> Path:
@@ -207,7 +222,15 @@ def seconds(every: float) -> float:
 
 
 def watchers_for(mode: Mode, listeners: Sequence[Listener], tensorboard: bool) -> list[Listener]:
-    """All who listen to a training beside the run folder itself."""
+    """All who listen to a training beside the run folder itself.
+
+    Raises:
+        RecipeError: one of the user's listeners can't listen.
+    """
+    for each in listeners:
+        if not all(callable(getattr(each, name, None)) for name in ("on", "close")):
+            kind = type(each).__name__
+            raise RecipeError(f"a listener is {kind}; expected objects with on(event) and close().")
     return [watching.choose(mode), *listeners, *([TensorBoard()] if tensorboard else [])]
 
 
@@ -218,7 +241,7 @@ def find_dataset(recipe: Recipe, data: str | Path) -> tuple[str, Path | None]:
         raise RecipeError(f"data is a {kind}; expected a dataset's name or a folder's path.")
     if str(data) in datasets.names():
         return str(data), None
-    folder = Path(data).expanduser()
+    folder = expanded(data)
     if not folder.is_dir():
         hint = f"Or a folder with the four IDX files; there is none at {folder}."
         raise UnknownNameError("dataset", str(data), datasets.names(), hint)

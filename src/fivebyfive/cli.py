@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import io
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn, get_args
 
 from . import __version__, commands, networks, recipes
 from .commands import Outcome
@@ -29,8 +30,21 @@ NUMBERS: dict[str, type] = {
     "limit": int,
 }
 
-#: The settings that take one of a few words.
-CHOICES = {"optimizer": ("sgd", "adam"), "precision": ("fp32", "bf16", "tf32", "auto")}
+#: The settings that take one of a few words; the recipe refuses any other.
+CHOICES: dict[str, Any] = {
+    "optimizer": recipes.Optimizer,
+    "init": recipes.Initialisation,
+    "loss": recipes.Loss,
+    "precision": recipes.Precision,
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, where argparse would print the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with the message."""
+        self.exit(2, f"fivebyfive: {message}. {self.prog} --help tells more.\n")
 
 
 def program(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +54,9 @@ def program(arguments: Sequence[str] | None = None) -> int:
     them, as often as Python does by default and once more at the end, would cost a second.
     """
     gc.set_threshold(50_000, 20, 100)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A sign that the locale doesn't have, or half a file name, is a "?" and no error.
+        sys.stdout.reconfigure(errors="replace")
     status = main(arguments)
     gc.freeze()
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -53,7 +70,11 @@ def program(arguments: Sequence[str] | None = None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 2 for what the user can mend, 130 for Ctrl-C."""
-    options = parser().parse_args(arguments)
+    grammar = parser()
+    options = grammar.parse_args(arguments)
+    if "command" not in options:
+        grammar.print_help(sys.stderr)
+        return 2
     try:
         return _run(options)
     except BrokenPipeError:
@@ -79,27 +100,25 @@ def _run(options: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr):
         outcome = command(options)
     if options.json and outcome.value is not None:
-        text = json.dumps(outcome.value, ensure_ascii=False, allow_nan=False, default=str)
-        print(text, flush=True)
-    elif isinstance(outcome.text, str):
+        print(json.dumps(outcome.value, allow_nan=False, default=str), flush=True)
+    elif outcome.text is not None and (isinstance(outcome.text, str) or not sys.stdout.isatty()):
         print(outcome.text, flush=True)
     elif outcome.text is not None:
         from rich.console import Console
 
-        # In a pipe there is no width to fit into; rich would take 80 columns and wrap.
-        Console(width=None if sys.stdout.isatty() else 120).print(outcome.text)
+        Console().print(outcome.text)
     return outcome.status
 
 
 def parser() -> argparse.ArgumentParser:
     """The whole grammar of the shell."""
-    root = argparse.ArgumentParser(
+    root = Parser(
         prog="fivebyfive",
         description="The classic convolutional networks, trained, watched, tested and looked into.",
         epilog="fivebyfive COMMAND --help tells more.",
     )
-    root.add_argument("--version", action="version", version=f"fivebyfive {__version__}")
-    words = root.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    root.add_argument("-V", "--version", action="version", version=f"fivebyfive {__version__}")
+    words = root.add_subparsers(title="commands", metavar="COMMAND")
     _train(words)
     _test(words)
     _layers(words)
@@ -120,20 +139,14 @@ def _train(words: Any) -> None:
     )
     for name, meaning in recipes.SETTINGS.items():
         flags = [f"--{name.replace('_', '-')}"] + (["--data"] if name == "dataset" else [])
-        choices = CHOICES.get(name)
-        sub.add_argument(
-            *flags,
-            dest=name,
-            type=NUMBERS.get(name, str),
-            metavar=None if choices else {int: "N", float: "X"}.get(NUMBERS.get(name, str), "WORD"),
-            choices=choices,
-            help=meaning,
-        )
+        kind = NUMBERS.get(name, str)
+        metavar = "|".join(get_args(CHOICES.get(name))) or {int: "N", float: "X"}.get(kind, "WORD")
+        sub.add_argument(*flags, dest=name, type=kind, metavar=metavar, help=meaning)
     _device(sub)
     sub.add_argument(
         "--micro-batch", type=int, metavar="N", help="compute N images of a batch at a time"
     )
-    sub.add_argument("--run", metavar="DIR", help="the new run folder")
+    sub.add_argument("--run", metavar="DIR", help="the new run folder (runs/TIME-RECIPE)")
     sub.add_argument("--config", metavar="FILE.toml", help="settings; flags win over them")
     sub.add_argument("--resume", metavar="RUN", help="go on with a run that was cut short")
     sub.add_argument(
@@ -147,7 +160,7 @@ def _train(words: Any) -> None:
         "--checkpoint-every",
         type=float,
         metavar="SECONDS",
-        help="within an epoch (30); each epoch's end is a checkpoint, too",
+        help="between checkpoints in an epoch (30); each epoch's end is one, too",
     )
     sub.add_argument("--tensorboard", action="store_true", help="write event files, too")
     sub.add_argument("--quiet", action="store_true", help="show nothing, not even the result")
@@ -170,7 +183,7 @@ def _layers(words: Any) -> None:
     sub.add_argument("what", metavar="NETWORK|FILE.py:NAME|RUN", help="what to look into")
     sub.add_argument("--input", metavar="CxHxW", help="the shape of one image, e.g. 1x28x28")
     sub.add_argument("--batch-size", type=int, metavar="N", help="for the training memory")
-    sub.add_argument("--optimizer", choices=("sgd", "adam"), help="for the training memory")
+    sub.add_argument("--optimizer", metavar="sgd|adam", help="for the training memory")
     sub.add_argument("--network", metavar="FILE.py:NAME", help="for runs of a network of your own")
     _json(sub)
 
@@ -209,10 +222,11 @@ def _command(words: Any, name: str, run: Command, help_: str) -> argparse.Argume
 
 
 def _device(sub: argparse.ArgumentParser, engine: bool = True) -> None:
-    sub.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps")
+    help_ = "where it runs; auto: a CUDA card, else Apple's, else the processor"
+    sub.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help=help_)
     if engine:
-        help_ = "auto, cpu, cuda or eager"
-        sub.add_argument("--engine", default="auto", metavar="NAME", help=help_)
+        help_ = "who computes the steps; auto: compiled kernels on a processor, else PyTorch"
+        sub.add_argument("--engine", default="auto", metavar="auto|cpu|cuda|eager", help=help_)
 
 
 def _json(sub: argparse.ArgumentParser) -> None:

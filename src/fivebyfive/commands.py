@@ -57,7 +57,10 @@ def train(options: argparse.Namespace) -> Outcome:
     )
     if not joined().leads:
         return Outcome(None)
-    return Outcome(run.result, f"{run}" if run.trained is None else None)
+    if run.trained is not None or options.quiet:
+        return Outcome(run.result)
+    more = f"fivebyfive train --resume {run.path} --epochs N --allow-change recipe"
+    return Outcome(run.result, f"{run.path} has finished already. For more epochs: {more}")
 
 
 def test(options: argparse.Namespace) -> Outcome:
@@ -97,7 +100,7 @@ def reproduce(options: argparse.Namespace) -> Outcome:
         run=options.run,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    return Outcome(found.as_dict(), found.table(), 0 if found.ok else 1)
+    return Outcome(found.as_dict(), found, 0 if found.ok else 1)
 
 
 def data(options: argparse.Namespace) -> Outcome:
@@ -105,10 +108,10 @@ def data(options: argparse.Namespace) -> Outcome:
     from . import datasets
 
     if options.name is None:
-        if options.verify:
-            raise DataError(
-                "--verify goes with the NAME of a dataset: fivebyfive data NAME --verify"
-            )
+        for flag, rest in (("verify", ""), ("data", " FOLDER")):
+            if getattr(options, flag):
+                way = f"fivebyfive data NAME --{flag}{rest}"
+                raise DataError(f"--{flag} goes with the NAME of a dataset: {way}")
         listings = datasets.describe()
         text = "\n".join(f"{each.name:14} {each.title}: {each.where}" for each in listings)
         return Outcome({"datasets": [asdict(each) for each in listings]}, text)

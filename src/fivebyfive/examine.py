@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from . import datasets, networks
 from .api import What, find_dataset, load_run, resolve
 from .datasets.pixels import Pixels
 from .datasets.splits import Dataset
-from .errors import DataError, ShapeError
+from .errors import DataError, NetworkError, ShapeError
 from .looking.judge import Verdict, judge
 from .looking.layers import Layers, describe
 from .looking.mistakes import draw_confusion, draw_mistakes
@@ -90,12 +91,17 @@ def layers(
     Raises:
         FiveByFiveError: no such network, or it doesn't take such images.
     """
-    shape = _shape(input) if isinstance(input, str) else input
-    if isinstance(what, Path) or (isinstance(what, str) and Path(what, INFO).is_file()):
+    shape = None if input is None else _shape(input)
+    if isinstance(what, Path) or (isinstance(what, str) and _is_folder(what)):
         what = load_run(what)
     if isinstance(what, Run):
         recipe, usual = what.recipe, what.input_shape
         module = what.architecture(_make(network))
+    elif network is not None:
+        raise NetworkError(
+            "--network goes with a run folder only. To look into a network itself, name it where "
+            "the run would stand."
+        )
     else:
         recipe = resolve(what)
         known = networks.NETWORKS.get(recipe.network)
@@ -107,6 +113,7 @@ def layers(
         shape or usual,
         recipe.batch_size if batch_size is None else batch_size,
         optimizer or recipe.optimizer,
+        name=recipe.network,
     )
 
 
@@ -153,9 +160,19 @@ def _unbuilt(what: What, recipe: Recipe, channels: int) -> nn.Module:
             return networks.build(recipe.network, channels)
 
 
-def _shape(text: str) -> tuple[int, int, int]:
-    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", text.lower())
-    if match is None:
-        raise ShapeError(f"--input is {text!r}; expected CHANNELSxHEIGHTxWIDTH, e.g. 1x28x28.")
-    channels, height, width = map(int, match.groups())
-    return channels, height, width
+def _is_folder(name: str) -> bool:
+    """Whether ``name`` is a run's folder, or could be nothing else."""
+    return Path(name, INFO).is_file() or (os.sep in name and not networks.is_own(name))
+
+
+def _shape(given: str | Sequence[int]) -> tuple[int, int, int]:
+    numbers: Sequence[object] = ()
+    if isinstance(given, str):
+        match = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)[x×]([1-9]\d*)", given.lower())
+        numbers = [int(number) for number in match.groups()] if match else ()
+    elif isinstance(given, Sequence):
+        numbers = given
+    match numbers:
+        case [int(channels), int(height), int(width)]:
+            return channels, height, width
+    raise ShapeError(f"--input is {given!r}; expected CHANNELSxHEIGHTxWIDTH, e.g. 1x28x28.")

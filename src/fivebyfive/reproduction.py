@@ -10,12 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
 from . import api, recipes
 from .engines.work import Epoch, Tally
 from .errors import DataError, RecipeError
+from .looking.plain import plain
 from .randomness import epoch_order
 from .recipes import Published, Recipe
 from .runs.folder import check_free
@@ -71,9 +71,12 @@ class Comparison:
         return {**asdict(self), **{name: getattr(self, name) for name in names}}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reproduction:
-    """What :func:`reproduce` found: a comparison a figure, and the folders of the runs."""
+    """What :func:`reproduce` found: a comparison a figure, and the folders of the runs.
+
+    Print it, to a ``rich`` console or plainly, for a table.
+    """
 
     comparisons: tuple[Comparison, ...]
     runs: tuple[str, ...]
@@ -91,19 +94,22 @@ class Reproduction:
             "runs": list(self.runs),
         }
 
-    def table(self) -> Table:
-        """The verdict for a person."""
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("recipe", "figure", "published", "range", "here", "spread", "verdict"):
-            table.add_column(name, no_wrap=name != "verdict")
+    def __repr__(self) -> str:
+        return plain(self)
+
+    def __rich__(self) -> Table:
+        # Two lines a figure, and nothing cut: it has to be read in a terminal of 80 columns, too.
+        table = Table(box=None, padding=(0, 2, 1, 0))
+        published, here = "published\nrange (builds)", "here\nlowest–highest (runs)"
+        for name in ("recipe", "figure", published, here, "verdict"):
+            table.add_column(name, overflow="fold")
         for c in self.comparisons:
             table.add_row(
                 c.recipe,
                 c.figure.replace("_", " "),
-                _mean(c.published),
-                f"{c.published.low:.3f}–{c.published.high:.3f}",
-                f"{c.mean:.4f} ± {c.sd:.4f} (n={len(c.values)})",
-                f"{min(c.values):.4f}–{max(c.values):.4f}",
+                f"{_mean(c.published)}\n{_range(c.published)}",
+                f"{c.mean:.4f} ± {c.sd:.4f}\n"
+                f"{min(c.values):.4f}–{max(c.values):.4f} ({len(c.values)})",
                 _verdict(c),
             )
         return table
@@ -149,7 +155,9 @@ def reproduce(
         seconds, machine = _foresee(recipe, data, device, engine)
         total += seeds * seconds
         say(f"{recipe.name}: about {duration(seconds)} a seed on {machine}")
-    say(f"{len(chosen) * seeds} trainings, about {duration(total)} in all; they go to {folder}")
+    count = len(chosen) * seeds
+    trainings = "1 training" if count == 1 else f"{count} trainings"
+    say(f"{trainings}, about {duration(total)} in all; they go to {folder}")
     comparisons, folders = [], []
     for recipe in chosen.values():
         epochs = []
@@ -179,7 +187,8 @@ def _foresee(
     session = api.ready(recipe, data=data or recipe.dataset, device=device, engine=engine)
     if session.data.name != recipe.dataset:
         raise DataError(
-            f"the figures of {recipe.name} are for {recipe.dataset}; {data} is {session.data.name}."
+            f"the figures of {recipe.name} are for {recipe.dataset}, which {data} isn't. Leave "
+            f"--data out, or name a folder that holds {recipe.dataset}."
         )
     return estimate(session), session.started(None).device_title
 
@@ -223,9 +232,13 @@ def _published(name: str) -> Recipe:
 
 def _mean(published: Published) -> str:
     if published.mean is None:
-        return f"– (n={published.builds})"
+        return "–"
     spread = "" if published.sd is None else f" ± {published.sd:.3f}"
-    return f"{published.mean:.4g}{spread} (n={published.builds})"
+    return f"{published.mean:.4g}{spread}"
+
+
+def _range(published: Published) -> str:
+    return f"{published.low:.3f}–{published.high:.3f} ({published.builds})"
 
 
 def _verdict(comparison: Comparison) -> str:

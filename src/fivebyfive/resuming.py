@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from . import datasets, networks, recipes, runs
-from .api import find_dataset, foretold, seconds, watchers_for
+from .api import find_dataset, foretold, run_folder, seconds, watchers_for
 from .engines.team import Team, joined
 from .errors import DataError, DeviceError, NetworkError
 from .files import sweep
@@ -29,7 +29,7 @@ from .watching.choice import Mode
 
 
 def resume(
-    run: str | Path,
+    run: str | Path | Run,
     *,
     network: str | nn.Module | None = None,
     data: str | Path | None = None,
@@ -51,7 +51,7 @@ def resume(
     A run that has finished is given back as it is.
 
     Args:
-        run: the run folder.
+        run: the run folder, or an opened run.
         network: ``FILE.py:NAME`` or a module of the right kind, for runs of a network of your own;
             no code is run because a run folder names it.
         data: the folder of the run's data, where it isn't found by the dataset's name.
@@ -76,8 +76,9 @@ def resume(
     with contextlib.ExitStack() as held:
         with team.reporting():
             resuming.check_allowed(allow)
-            every, folder = seconds(checkpoint_every), Path(run)
+            every, folder = seconds(checkpoint_every), run_folder(run)
             opened = _opened(folder, team, held)
+            _check_name(opened, network)
             recipe = resuming.changed_recipe(opened, settings, allow)
             if opened.info["state"] == "finished" and recipe == opened.recipe:
                 return opened
@@ -124,6 +125,21 @@ def _place(run: Run, device: str, engine: str) -> tuple[str, str]:
     return device, engine
 
 
+def _check_name(run: Run, name: str | nn.Module | None) -> None:
+    """What the user calls the network, or the recipe, has to be the run's.
+
+    Raises:
+        NetworkError: it isn't.
+    """
+    if not isinstance(name, str) or networks.is_own(name):
+        return
+    if name not in (run.recipe.name, run.recipe.network):
+        raise NetworkError(
+            f"the run's network is {run.recipe.network}, its recipe {run.recipe.name}; {name!r} "
+            "can't go on with it. Leave it out."
+        )
+
+
 def _own(run: Run, network: str | nn.Module | None) -> nn.Module | Callable[[], nn.Module] | None:
     """The network to go on with where the user has to bring it; ``None`` for a named one."""
     name = run.recipe.network
@@ -131,10 +147,8 @@ def _own(run: Run, network: str | nn.Module | None) -> nn.Module | Callable[[], 
         return network
     if network is not None and networks.is_own(network):
         return own.find(network).make
-    if name in networks.NETWORKS and network in (None, name):
-        return None
     if name in networks.NETWORKS:
-        raise NetworkError(f"the run's network is {name}; {network!r} can't go on with it.")
+        return None
     raise NetworkError(
         f"the run's network {name!r} isn't one of the named ones, and no code is run because a run "
         f"folder names it. Name it yourself: fivebyfive train FILE.py:NAME --resume {run.path}, "

@@ -181,7 +181,7 @@ def test_a_wrong_number_of_features_names_both_and_the_shape_that_fits():
 
 
 def test_wrong_channels_name_both():
-    with pytest.raises(ShapeError, match=r"3x28x28.*expects 1 channels and got 3.*--input 1x28x28"):
+    with pytest.raises(ShapeError, match=r"3x28x28.*expects 1 channel and got 3.*--input 1x28x28"):
         describe(networks.build("convnet"), (3, 28, 28))
 
 

@@ -23,6 +23,7 @@ def test_before_any_layer_ran():
     [
         (nn.Linear(400, 10), (1, 576), "expects 400 features and got 576"),
         (nn.Conv2d(3, 8, 3), (1, 1, 28, 28), "expects 3 channels and got 1"),
+        (nn.Conv2d(1, 8, 3), (1, 3, 28, 28), "expects 1 channel and got 3"),
         (nn.Conv2d(3, 8, 3), (1, 3, 2, 2), "failed: bad"),
     ],
 )

@@ -23,7 +23,7 @@ def test_everything_in_a_wide_terminal(verdict):
     assert "no images" in text
     assert "[grey]" in text  # not taken for markup
     assert "$bright$ and a lo…" in text
-    assert "1 dark taken for [grey]" in text
+    assert "1 × dark taken for [grey]" in text
 
 
 def test_the_matrix_is_aligned(verdict):
@@ -36,6 +36,13 @@ def test_the_matrix_is_aligned(verdict):
         ["·", "1", "3", "·"],
         ["·", "·", "·", "·"],
     ]
+
+
+def test_numbers_as_names_stand_once():
+    digits = Verdict(1.0, 3, 5, ("0", "1"), ((2, 1), (1, 1)), ())
+    assert [line.split() for line in matrix_of(str(digits))[1:3]] == [["0", "2", "1"], ["1"] * 3]
+    assert "1 × 0 taken for 1" in str(digits)
+    assert repr(digits) == str(digits)  # what a notebook shows
 
 
 @pytest.mark.parametrize("width", [24, 40, 80])

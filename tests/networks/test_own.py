@@ -56,7 +56,7 @@ def test_loads_a_class_a_function_and_a_module(file: Path, name: str) -> None:
     [
         ("net", "net.py has no 'net'.*Did you mean 'Net'"),
         ("leaves", "raised SystemExit: 3"),
-        ("number", "is a int; expected a torch.nn.Module"),
+        ("number", "is of type int; expected a torch.nn.Module"),
         ("wants", "wants.. of .* raised TypeError.*without arguments"),
         ("breaks", "raised ValueError: no luck"),
         ("gives_none", "gave a NoneType; expected a torch.nn.Module"),

@@ -79,3 +79,13 @@ def test_quiet_shows_nothing(training, capsys):
 def test_an_unknown_mode_is_refused_with_the_nearest():
     with pytest.raises(UnknownNameError, match="'terminal'"):
         choose("termnal")
+
+
+@pytest.mark.parametrize("mode", ["auto", "lines"])
+def test_nothing_is_shown_where_stderr_is_closed(monkeypatch, capfd, mode):
+    monkeypatch.setattr(sys, "stderr", None)
+    listener = choose(mode)
+    assert isinstance(listener, Quiet) or mode == "lines"
+    listener.on(object())
+    listener.close()
+    assert capfd.readouterr() == ("", "")

@@ -48,6 +48,38 @@ def test_the_picture_tells_recipe_data_and_final_figures(training):
     ]
 
 
+def test_a_curve_of_one_point_is_seen():
+    h = History(epochs=3)
+    h.train_loss.add(0.5, 2.0)
+    assert figure(h).axes[0].lines[0].get_marker() == "o"
+    h.train_loss.add(1.0, 1.0)
+    assert figure(h).axes[0].lines[0].get_marker() == "None"
+
+
+@pytest.mark.parametrize("epochs", [10, 100])
+def test_dots_can_be_told_apart_and_the_last_is_one(epochs):
+    h = History(epochs=epochs)
+    for epoch in range(1, epochs + 1):
+        h.test_acc.add(epoch, 0.5)
+    first, every = figure(h).axes[1].lines[1].get_markevery()
+    dotted = h.test_acc.x[first::every]
+    assert dotted[-1] == epochs
+    assert 10 <= len(dotted) <= 25
+
+
+@pytest.mark.parametrize("loss", [9000, 12345, 1e30])
+def test_no_number_leaves_the_picture(loss):
+    h = History(epochs=2)
+    h.train_loss.add(0.5, loss)
+    h.train_loss.add(1.0, 1.0)
+    picture = figure(h)
+    picture.canvas.draw()
+    axes = picture.axes[0]
+    assert axes.yaxis.get_tightbbox(picture.canvas.get_renderer()).x0 >= 0
+    offset = axes.yaxis.get_offset_text().get_window_extent()
+    assert not offset.overlaps(axes.get_legend().get_window_extent()) or not offset.width
+
+
 def test_draw_leaves_one_png_and_nothing_else(training, tmp_path):
     draw(history(training.events()), tmp_path / "curves.png")
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]

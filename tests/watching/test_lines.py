@@ -34,7 +34,7 @@ def test_the_end_is_as_the_book_prints_it(training):
     lines = watch(training.events(run=Path("runs/one"))).splitlines()
     assert lines[-3:] == [
         "loss 0.469, train acc 0.824, test acc 0.804",
-        "23000.0 images/s compute only · 21000.0 images/s end to end (4 % of the time on data)",
+        "23000.0 images/s compute only · 21000.0 end to end (4 % of the time on data)",
         "run runs/one",
     ]
 

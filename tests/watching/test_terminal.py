@@ -68,7 +68,7 @@ def test_the_last_screen_holds_header_curves_and_summary(training, columns, rows
         "epoch 10/10",
         "100 %",
         SUMMARY,
-        "23000.0 images/s compute only · 21000.0 images/s end to end (4 % of the time on data)",
+        "23000.0 images/s compute only · 21000.0 end to end (4 % of the time on data)",
     ):
         assert screen.everything.count(part) == 1, part
     assert "run runs/one" in screen.lines

@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import itertools
 import math
 
 import pytest
@@ -57,6 +58,7 @@ def test_an_empty_history_is_a_pair_of_empty_plots():
     ("top", "most", "expected"),
     [
         (1.0, 5, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (1.0, 4, [0, 0.25, 0.5, 0.75, 1.0]),
         (2.4, 5, [0, 0.5, 1.0, 1.5, 2.0]),
         (10, 7, [0, 2, 4, 6, 8, 10]),
         (0.3, 3, [0, 0.1, 0.2, 0.3]),
@@ -64,6 +66,22 @@ def test_an_empty_history_is_a_pair_of_empty_plots():
 )
 def test_ticks_are_round(top, most, expected):
     assert ticks(top, most) == expected
+
+
+def test_marks_on_the_axis_are_evenly_far_apart_in_a_usual_terminal(history):
+    rows = [i for i, line in enumerate(shown(history, 80, 12)) if "┤" in line[30:]]
+    assert {below - above for above, below in itertools.pairwise(rows)} == {2}
+
+
+def test_many_tests_leave_the_other_curve_to_be_seen():
+    def dots(epochs):
+        many = History(epochs=epochs)
+        for epoch in range(1, epochs + 1):
+            many.test_acc.add(epoch, 0.5)
+        return sum(line.count("●") for line in shown(many, 80, 12)[1:])
+
+    assert dots(10) == 10
+    assert 8 <= dots(100) <= 13
 
 
 @given(top=st.floats(1e-6, 1e9), most=st.integers(1, 20))

@@ -33,7 +33,7 @@ class Mistake:
     confidence: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """What a test came to. Accuracies are shares, 0 to 1.
 
@@ -88,7 +88,7 @@ class Verdict:
             "mistakes": [vars(mistake) for mistake in self.mistakes],
         }
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return plain(self)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

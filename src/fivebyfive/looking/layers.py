@@ -18,7 +18,7 @@ from .plain import plain
 from .trace import Layer, trace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Layers:
     """The layers of one network, in the order they run, and what they come to.
 
@@ -51,7 +51,7 @@ class Layers:
             f"{row.type} {words}\t {torch.Size(row.output_shape)}" for row in self.rows
         )
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return plain(self)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -63,11 +63,13 @@ def describe(
     input_shape: tuple[int, int, int],
     batch_size: int = 1,
     optimizer: str = "sgd",
+    name: str | None = None,
 ) -> Layers:
     """Every layer of ``network`` for images of ``input_shape`` (C, H, W), and the totals.
 
     Nothing is computed and no memory of the network's size is taken: it all happens on PyTorch's
-    meta device. The network stays as it is, in its mode, without hooks.
+    meta device. The network stays as it is, in its mode, without hooks. It is called ``name``, or
+    by its class.
 
     Raises:
         ShapeError: the network doesn't take such images; says which it would.
@@ -78,7 +80,7 @@ def describe(
     rows = tuple(trace(network, input_shape))
     step = training_step.measure(network, input_shape, batch_size)
     return Layers(
-        network=type(network).__name__,
+        network=name or type(network).__name__,
         input_shape=input_shape,
         batch_size=batch_size,
         optimizer=optimizer,

@@ -72,7 +72,8 @@ def _expectation(running: Sequence[Running]) -> str | None:
         return None
     layer, shape, where = running[-1].module, running[-1].input_shape, _where(running)
     if isinstance(layer, nn.Conv2d) and len(shape) == 4 and shape[1] != layer.in_channels:
-        return f"{where} expects {layer.in_channels} channels and got {shape[1]}"
+        expected = "1 channel" if layer.in_channels == 1 else f"{layer.in_channels} channels"
+        return f"{where} expects {expected} and got {shape[1]}"
     if isinstance(layer, nn.Linear) and shape and shape[-1] != layer.in_features:
         return f"{where} expects {layer.in_features} features and got {shape[-1]}"
     return None

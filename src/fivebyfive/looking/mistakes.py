@@ -44,7 +44,7 @@ def draw_confusion(verdict: Verdict, path: Path) -> None:
     axes.tick_params(length=0, labelsize=min(10.0, 500 / count))
     if count <= MOST_NUMBERED:
         _number(axes, counts, shares)
-    bar = figure.colorbar(image, shrink=0.6, format=PercentFormatter(1))
+    bar = figure.colorbar(image, shrink=0.6, format=PercentFormatter(1, symbol=" %"))
     bar.set_label("share of the class")
     _save(figure, path)
 

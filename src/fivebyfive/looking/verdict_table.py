@@ -60,7 +60,7 @@ def _matrix(verdict: Verdict) -> tuple[RenderableType, int]:
     """
     labels = range(len(verdict.classes))
     digits = max(len(str(number)) for row in verdict.confusion for number in (*row, labels[-1]))
-    names = [f"{label} {short(verdict.classes[label])}" for label in labels]
+    names = [_row_name(label, short(verdict.classes[label])) for label in labels]
     table = Table.grid()
     table.add_column(no_wrap=True)
     for _ in labels:
@@ -75,6 +75,10 @@ def _matrix(verdict: Verdict) -> tuple[RenderableType, int]:
         ]
         table.add_row(Text(f"{names[true]} "), *cells)
     return table, max(12, *map(len, names)) + 1 + len(labels) * (digits + 2)
+
+
+def _row_name(label: int, name: str) -> str:
+    return name if name == str(label) else f"{label} {name}"
 
 
 def _shade(share: float, right: bool) -> Style:
@@ -93,5 +97,5 @@ def _pairs(pairs: list[tuple[int, str, str]]) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     table.add_column(justify="right", no_wrap=True)
     for times, true, said in pairs:
-        table.add_row(str(times), Text(f"{true} taken for {said}"))
+        table.add_row(f"{times} ×", Text(f"{true} taken for {said}"))
     return table

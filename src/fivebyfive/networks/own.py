@@ -73,7 +73,7 @@ def find(name: str) -> Own:
     found = getattr(module, attribute)
     if not callable(found):
         raise NetworkError(
-            f"{name} is a {type(found).__name__}; expected a torch.nn.Module, or a class or "
+            f"{name} is of type {type(found).__name__}; expected a torch.nn.Module, or a class or "
             f"function that makes one without arguments."
         )
     return Own(file, attribute, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Literal, TextIO, get_args
@@ -36,6 +37,8 @@ def choose(mode: Mode = "auto", stream: TextIO | None = None) -> Listener:
         UnknownNameError: there is no such mode.
     """
     stream = sys.stderr if stream is None else stream
+    if stream is None:  # as where a program was started with stderr closed
+        stream, mode = io.StringIO(), "quiet" if mode == "auto" else mode
     if mode == "auto":
         mode = _fitting(stream)
     # Each listener brings a library of its own; only the chosen one is loaded.

@@ -102,8 +102,18 @@ def figure(history: History) -> Figure:
 
     _line(loss, history.train_loss, "train loss", LOSS)
     loss.set_ylim(bottom=0)
+    # Numbers too long for the margin share a power of ten, which stands left of the legend.
+    loss.ticklabel_format(axis="y", scilimits=(-3, 4))
+    loss.yaxis.get_offset_text().set_x(-0.11)
     _line(accuracy, history.train_acc, "train acc", TRAIN)
-    _line(accuracy, history.test_acc, "test acc", TEST, marker="o", markersize=4)
+    # As many dots as can be told apart, the last test among them.
+    every = math.ceil(history.epochs / 25)
+    dots = {
+        "marker": "o",
+        "markersize": 4,
+        "markevery": ((len(history.test_acc.x) - 1) % every, every),
+    }
+    _line(accuracy, history.test_acc, "test acc", TEST, **dots)
     accuracy.set_ylim(0, 1)
 
     for axes in (loss, accuracy):
@@ -125,6 +135,8 @@ def _final(history: History) -> str:
 
 def _line(axes: Axes, curve: Curve, name: str, colour: str, **style: Any) -> None:
     label = f"{name} {_number(curve.y[-1])}" if curve.y else name
+    if len(curve.x) == 1:
+        style.setdefault("marker", "o")  # a line of one point isn't seen
     axes.plot(curve.x, curve.y, color=colour, label=label, clip_on=False, zorder=3, **style)
 
 

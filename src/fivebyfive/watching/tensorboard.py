@@ -35,7 +35,7 @@ class TensorBoard:
         if importlib.util.find_spec("tensorboard") is None:
             raise FiveByFiveError(
                 "--tensorboard needs the package tensorboard, which isn't installed. "
-                'Install it with: pip install "fivebyfive[tensorboard]"'
+                "Install it with: pip install tensorboard"
             )
         self._writer: SummaryWriter | None = None
         self._steps = 1

@@ -53,14 +53,16 @@ def _plot(history: History, size: tuple[int, int], top: float, curves: dict[str,
         xs, ys = [x for x, _ in points], [y for _, y in points]
         plotext.plot(xs, ys, color=colour, marker="braille")
         if curve is history.test_acc:
-            plotext.scatter(xs, ys, color=colour, marker="●")
+            # As many as leave the other curve to be seen, the last one among them.
+            every = math.ceil(3 * history.epochs / size[0])
+            plotext.scatter(xs[::-every], ys[::-every], color=colour, marker="●")
     plotext.xaxes(True, False)
     plotext.yaxes(True, False)
     plotext.xlim(0, history.epochs)
     plotext.ylim(0, top)
     epochs = [int(x) for x in ticks(history.epochs, min(10, size[0] // 5)) if x == int(x)]
     plotext.xticks(epochs, [str(x) for x in epochs])
-    heights = ticks(top, size[1] // 2)
+    heights = ticks(top, max(2, (size[1] - 3) // 2))  # two rows or more apart
     plotext.yticks(heights, [f"{y:4.3g}" for y in heights])
     text: str = plotext.build()
     plotext.clear_figure()
@@ -68,8 +70,8 @@ def _plot(history: History, size: tuple[int, int], top: float, curves: dict[str,
 
 
 def ticks(top: float, most: int) -> list[float]:
-    """Round numbers from 0 up to ``top``: at most ``most`` steps of 1, 2 or 5 × a power of 10."""
+    """Round numbers from 0 up to ``top``: at most ``most`` steps of 1, 2, 2.5 or 5 × 10ⁿ."""
     least = top / max(most, 1)
     power = 10.0 ** math.floor(math.log10(least))
-    step = next(f * power for f in (1, 2, 5, 10) if f * power >= least * 0.999)
+    step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= least * 0.999)
     return [round(i * step, 12) for i in range(int(top / step * 1.001) + 1)]

@@ -56,7 +56,7 @@ def summary(result: Result) -> list[str]:
     lines = [
         figures(result),
         f"{result.images_per_s_compute:.1f} images/s compute only · "
-        f"{result.images_per_s:.1f} images/s end to end "
+        f"{result.images_per_s:.1f} end to end "
         f"({percent(result.data_share)} of the time on data)",
     ]
     if result.run is not None:
