@@ -118,7 +118,7 @@ def test_a_run_goes_on_as_if_started_so(kind: str) -> None:
 
 
 def test_one_image_that_doesnt_fit_is_told() -> None:
-    message = child("eager", room=100, side=1024)["error"]
+    message = child("eager", room=30, side=512)["error"]
     assert message.startswith("out of memory on cpu even with one image at a time")
     assert "iB more were asked for" in message
     assert "missing" in message
