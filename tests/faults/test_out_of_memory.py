@@ -8,8 +8,15 @@ import sys
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+from fivebyfive import engines
+from fivebyfive.datasets.splits import Split
+from fivebyfive.engines.work import Epoch, Tally
+from fivebyfive.errors import OutOfMemoryError
 from fivebyfive.kernels.library import report
+from fivebyfive.recipes import Recipe
 
 if sys.platform != "linux":
     pytest.skip("limits of the address space hold on Linux", allow_module_level=True)
@@ -27,7 +34,6 @@ from fivebyfive import engines
 from fivebyfive.datasets.splits import Split
 from fivebyfive.engines.allocator import release
 from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.errors import OutOfMemoryError
 from fivebyfive.recipes import Recipe
 
 kind, room, side, *at_a_time = sys.argv[1], *map(int, sys.argv[2:])
@@ -60,15 +66,11 @@ if room:
     size = 1024 * int(status.split("VmSize:")[1].split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (size + (room << 20), -1))
 tally, taken = Tally(), []
-try:
-    for step in range(3):
-        engine.micro_batch = at_a_time[step] if at_a_time else engine.micro_batch
-        tally, _ = engine.train(Epoch(1, torch.arange(192), 64), step, step + 1, tally)
-        taken.append(engine.micro_batch)
-    tested = engine.evaluate()
-except OutOfMemoryError as error:
-    print(json.dumps({"error": str(error)}))
-    sys.exit()
+for step in range(3):
+    engine.micro_batch = at_a_time[step] if at_a_time else engine.micro_batch
+    tally, _ = engine.train(Epoch(1, torch.arange(192), 64), step, step + 1, tally)
+    taken.append(engine.micro_batch)
+tested = engine.evaluate()
 resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
 weights = torch.cat([p.detach().reshape(-1) for p in net.parameters()]).numpy()
 print(json.dumps({
@@ -117,8 +119,23 @@ def test_a_run_goes_on_as_if_started_so(kind: str) -> None:
     assert whole["loss"] == pytest.approx(short["loss"], rel=5e-3)
 
 
+class Greedy(nn.Flatten):
+    """Asks in training for more than an address space holds, however large the batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.training:
+            torch.empty(1 << 50)
+        return super().forward(images)
+
+
 def test_one_image_that_doesnt_fit_is_told() -> None:
-    message = child("eager", room=30, side=512)["error"]
+    split = Split(torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
+    network = nn.Sequential(Greedy(), nn.Linear(784, 3))
+    recipe = Recipe(name="t", network="t", batch_size=8, lr=0.1)
+    engine = engines.make("eager", network, recipe, split, split, torch.device("cpu"))
+    with pytest.raises(OutOfMemoryError) as caught:
+        engine.train(Epoch(1, torch.arange(8), 8), 0, 1, Tally())
+    message = str(caught.value)
     assert message.startswith("out of memory on cpu even with one image at a time")
-    assert "iB more were asked for" in message
-    assert "missing" in message
+    assert "4.19e+06 GiB more were asked for" in message
+    assert "GiB are missing" in message
