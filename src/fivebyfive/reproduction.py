@@ -100,7 +100,7 @@ class Reproduction:
     def __rich__(self) -> Table:
         # Two lines a figure, and nothing cut: it has to be read in a terminal of 80 columns, too.
         table = Table(box=None, padding=(0, 2, 1, 0))
-        published, here = "published\nrange (builds)", "here\nlowest–highest (runs)"
+        published, here = "published\nrange (runs)", "here\nlowest–highest (runs)"
         for name in ("recipe", "figure", published, here, "verdict"):
             table.add_column(name, overflow="fold")
         for c in self.comparisons:
@@ -171,7 +171,7 @@ def reproduce(
                 watch=watch,
             )
             epochs.append([row for row in done.metrics() if row["event"] == "epoch"])
-            folders.append(str(done.path))
+            folders.append(str(done.shown))
         for figure, published in recipe.published.items():
             key, index = FIGURES[figure]
             values = tuple(rows[index][key] for rows in epochs)
