@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from .trials import Ended, Outcome, Setting, Victims, outcome
 
@@ -85,3 +86,14 @@ def undisturbed(victims: Victims, memory: Path) -> Undisturbed:
         return ended, outcome(folder)
 
     return run
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For training beside several processes, as each of them does: more threads would wait for one
+    another on a busy machine.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import random
-import sys
-import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,52 +13,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fivebyfive.kernels import tracing
 from fivebyfive.kernels.accelerate import accelerate
 from fivebyfive.kernels.tracing import trace
 
-
-class Network(nn.Module):
-    """A convolution and a head, with something of the user's own in between."""
-
-    def __init__(self, between: Callable[[Network, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.body = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten())
-        self.head = nn.Linear(27, 4)
-        self.between, self.scale, self.calls = between, 1.0, 0
-        self.seen: list[Tensor] = []
-        self.by_name: dict[str, Tensor] = {}
-        self.register_buffer("steps", torch.zeros(()))
-
-    def forward(self, x: Tensor) -> Any:
-        return self.head(self.between(self, x))
-
-
-def images(count: int = 3) -> Tensor:
-    return torch.rand(count, 2, 5, 5, generator=torch.Generator().manual_seed(count))
-
-
-def results(network: nn.Module, *inputs: Any, **named: Any) -> list[Tensor | None]:
-    """Output and gradients."""
-    network.zero_grad()
-    out = network(*inputs, **named)
-    out.float().square().sum().backward()
-    return [out.detach(), *(p.grad for p in network.parameters())]
-
-
-def same(network: nn.Module, *inputs: Any, **named: Any) -> None:
-    """The twin does what the network does; both draw the same."""
-    found = []
-    for each in (accelerate(network), network):
-        torch.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)
-        found.append(results(each, *inputs, **named))
-    for one, other in zip(*found, strict=True):
-        assert (one is None) == (other is None)
-        if one is not None:
-            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
+from .twins import Network, assert_same_behaviour, assert_same_values, images
 
 # --- what a forward does beside computing ---------------------------------------------------------
 
@@ -133,7 +86,27 @@ def test_what_a_trace_would_lose_stays_in_pytorch(
         with torch.no_grad():
             accelerate(network)(images())
     assert trace(network) is None
-    same(network, images())
+    assert_same_behaviour(network, images())
+
+
+def test_a_forward_that_cannot_be_traced_stays_in_pytorch(passes: list[Any]) -> None:
+    class Branching(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if x.sum() > 0 else x
+
+    assert_same_values(Branching(nn.Conv2d(2, 2, 3)), torch.rand(1, 2, 5, 5))
+    assert not passes
+
+
+def test_a_forward_that_makes_its_own_numbers_stays_in_pytorch(passes: list[Any]) -> None:
+    class Noisy(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.rand(1)
+
+    twin = accelerate(Noisy(nn.Conv2d(2, 2, 3)))
+    x = torch.rand(1, 2, 5, 5)
+    assert not torch.equal(twin(x), twin(x))
+    assert not passes
 
 
 def test_random_decisions_are_made_anew_and_tracing_draws_nothing() -> None:
@@ -214,9 +187,9 @@ class Masked(Network):
 
 def test_inputs_that_may_be_left_out() -> None:
     network = Loss()
-    same(network, images())
-    same(network, images(), torch.arange(3))
-    same(network, images(), y=torch.arange(3))
+    assert_same_behaviour(network, images())
+    assert_same_behaviour(network, images(), torch.arange(3))
+    assert_same_behaviour(network, images(), y=torch.arange(3))
 
 
 def test_inputs_that_are_no_tensors(passes: list[Any]) -> None:
@@ -226,116 +199,8 @@ def test_inputs_that_are_no_tensors(passes: list[Any]) -> None:
 
     network = Scaled(lambda network, x: network.body(x))
     for by in (2, 0.5, torch.tensor(3.0)):
-        same(network, images(), by)
+        assert_same_behaviour(network, images(), by)
     assert len(passes) == 1  # with the tensor, in one chain from images to scores
     for mask in (None, 2, torch.rand(4)):
-        same(Masked(), images(), mask)
-    same(Masked(), [images(), images(2)], 2)
-
-
-# --- what changes later ---------------------------------------------------------------------------
-
-
-def set_stride(network: Any) -> None:
-    network.body[0].stride = (2, 2)
-    network.head = nn.Linear(12, 4)
-
-
-def set_scale(network: Any) -> None:
-    network.scale = 3.0
-
-
-def set_forward(network: Any) -> None:
-    network.body[1].forward = torch.abs
-
-
-def wrap_forward(network: Any) -> None:
-    convolve = network.body[0].forward
-    network.body[0].forward = lambda x: convolve(x) * 2
-
-
-def swap(network: Any) -> None:
-    network.body[1] = nn.LeakyReLU(0.3)
-
-
-@pytest.mark.parametrize("change", [set_stride, set_scale, set_forward, wrap_forward, swap])
-@pytest.mark.parametrize("later", [False, True])
-def test_settings_are_followed(change: Callable[[Any], None], later: bool) -> None:
-    network = Network(lambda network, x: network.body(x) * network.scale)
-    if later:
-        same(network, images())
-    twin = accelerate(network)
-    change(network)
-    torch.testing.assert_close(twin(images()), network(images()), rtol=1e-4, atol=1e-5)
-    same(network, images())
-
-
-def test_what_hangs_on_the_network_is_not_kept_alive() -> None:
-    """Were the network itself held by what is known of it, it could never go."""
-    network = Network(lambda network, x: network.body(x))
-    twin = accelerate(network)
-    twin(images())
-    gone = weakref.ref(twin)
-    del network, twin
-    gc.collect()
-    assert gone() is None
-
-
-def test_who_listens_to_all_modules_hears_all() -> None:
-    network, seen = nn.Sequential(nn.Linear(3, 2), nn.Tanh()), []
-    hook = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
-    try:
-        accelerate(network)(torch.rand(4, 3))
-    finally:
-        hook.remove()
-    assert seen[:2] == [*network]
-
-
-# --- several threads ------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def switching_often() -> Iterator[None]:
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
-
-
-def test_other_threads_may_compute_while_one_traces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While fx traces, it has changed what calling any module does."""
-    network = Network(lambda network, x: network.body(x))
-    expected, found = network(images()), []
-
-    class Slow(tracing._Tracer):
-        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-            other = threading.Thread(target=lambda: found.append(network(images())))
-            other.start()
-            other.join()
-            return super().is_leaf_module(m, module_qualified_name)
-
-    monkeypatch.setattr(tracing, "_Tracer", Slow)
-    torch.testing.assert_close(accelerate(network)(images()), expected)
-    assert len(found) > 3
-    assert all(torch.equal(one, expected) for one in found)
-
-
-def test_several_threads_may_come_first() -> None:
-    network = Network(lambda network, x: network.body(x))
-    expected, call = network(images()), nn.Module.__call__
-    with switching_often():
-        for _ in range(5):
-            twin, found = accelerate(network), []
-            threads = [
-                threading.Thread(target=lambda: found.append(twin(images())))  # noqa: B023
-                for _ in range(8)
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            assert len(found) == 8
-            assert all(torch.allclose(one, expected, atol=1e-6) for one in found)
-    assert nn.Module.__call__ is call
+        assert_same_behaviour(Masked(), images(), mask)
+    assert_same_behaviour(Masked(), [images(), images(2)], 2)
