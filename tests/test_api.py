@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from fivebyfive.errors import (
     ShapeError,
     UnknownNameError,
 )
+from fivebyfive.training.events import Event, Stretch
 
 
 class Tiny(nn.Sequential):
@@ -38,7 +40,7 @@ def train(what: object, folder: Path, **settings: object) -> runs.Run:
 
 def test_a_training_leaves_all_its_files(here: Path, tiny_folder: Path) -> None:
     run = train("lenet", tiny_folder, lr=0.5, batch_size=16)
-    assert run.path.parent == Path("runs")
+    assert run.path.parent == here / "runs"
     assert run.path.name.endswith("-lenet-d2l")
     files = {file.name for file in run.path.iterdir()}
     kept = {"run.json", "metrics.jsonl", "model.safetensors", "curves.png", "checkpoints"}
@@ -56,9 +58,8 @@ def test_a_training_leaves_all_its_files(here: Path, tiny_folder: Path) -> None:
     assert [row["epoch"] for row in epochs] == [1, 2]
     assert run.result is not None
     assert epochs[-1]["test_acc"] == run.result["test_acc"]
-    assert repr(run) == (
-        f"<Run {run.path}: lenet-d2l, finished, test acc {run.result['test_acc']:.3f}>"
-    )
+    shown = run.path.relative_to(here)
+    assert repr(run) == f"<Run {shown}: lenet-d2l, finished, test acc {run.result['test_acc']:.3f}>"
 
 
 def test_an_opened_run_has_the_trained_network(here: Path, tiny_folder: Path) -> None:
@@ -68,6 +69,43 @@ def test_an_opened_run_has_the_trained_network(here: Path, tiny_folder: Path) ->
     assert opened.trained is None
     images = torch.rand(2, 1, 28, 28)
     assert torch.equal(opened.network()(images), run.network()(images))
+
+
+class Mover:
+    """A listener that changes the working directory in the middle of a training."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def on(self, event: Event) -> None:
+        if isinstance(event, Stretch):
+            os.chdir(self._folder)
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_program_may_change_its_working_directory(here: Path, tiny_folder: Path) -> None:
+    (here / "other").mkdir()
+    mover = Mover(here / "other")
+    run = train("lenet", tiny_folder, run="r", epochs=1, tensorboard=True, listeners=[mover])
+    assert run.result is not None
+    assert (run.path, run.result["run"]) == (here / "r", "r")
+    os.chdir(here)
+    opened = fbf.load_run("r")
+    os.chdir(here / "other")
+    for each in (run, opened):
+        assert repr(each).startswith("<Run r: lenet-d2l, finished")
+        assert each.network() is not None
+        assert each.metrics()
+        assert fbf.test(each, data=tiny_folder).images == 20
+    os.chdir(here)
+    assert fbf.resume("r").path == run.path
+    change = {"epochs": 2, "allow": ["recipe"], "data": tiny_folder, "watch": "quiet"}
+    longer = fbf.resume("r", listeners=[mover], **change)  # type: ignore[arg-type]
+    assert longer.result is not None
+    assert (longer.path, longer.result["run"]) == (here / "r", "r")
+    assert list((here / "other").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["lenet", "convnet"])
@@ -297,6 +335,21 @@ def test_tables_are_what_a_notebook_and_the_prompt_show() -> None:
     assert repr(fbf.layers("alexnet")).startswith("alexnet, one image of 1x224x224\n")
 
 
+def test_a_home_folder_is_found(
+    here: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    monkeypatch.setenv("USERPROFILE", str(here))
+    (here / "s.toml").write_text("epochs = 1\n")
+    run = train("lenet", tiny_folder, run="~/r", config="~/s.toml", epochs=None)
+    assert run.path == here / "r"
+    assert fbf.load_run("~/r").recipe.epochs == 1
+
+
 def test_a_home_folder_that_nobody_has_is_told() -> None:
-    with pytest.raises(fbf.FiveByFiveError, match="there is no such home folder"):
-        fbf.train("lenet", data="~nobody-of-this-name/data")
+    nobodys = "~nobody-of-this-name/x"
+    for error, setting in ((DataError, "data"), (RunError, "run"), (RecipeError, "config")):
+        with pytest.raises(error, match="there is no such home folder"):
+            fbf.train("lenet", **{setting: nobodys})
+    with pytest.raises(RunError, match="there is no such home folder"):
+        fbf.load_run(nobodys)

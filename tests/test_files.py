@@ -152,6 +152,15 @@ def flushed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
+def test_a_path_is_told_as_one_would_type_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert files.from_here(tmp_path / "a" / "b") == Path("a/b")
+    assert files.from_here(tmp_path.parent) == tmp_path.parent
+    assert files.from_here(Path("a")) == Path("a")
+
+
 def test_new_folders_are_made_to_last(tmp_path: Path, flushed: list[int]) -> None:
     for _ in range(2):
         files.make_folder(tmp_path / "a" / "b")

@@ -13,9 +13,9 @@ from torch import nn
 
 from . import config as configuration
 from . import datasets, networks, recipes, runs, watching
-from .datasets.locate import expanded
 from .engines.team import ALONE, Team, joined
-from .errors import NetworkError, RecipeError, RunError, UnknownNameError
+from .errors import DataError, NetworkError, RecipeError, RunError, UnknownNameError
+from .files import expanded
 from .looking.foresight import foresee
 from .recipes import Recipe
 from .runs import Run
@@ -200,14 +200,15 @@ def run_folder(run: str | Path | Run) -> Path:
     if not isinstance(run, str | Path):
         kind = type(run).__name__
         raise RunError(f"the run is given as {kind}; expected its folder's path, or a Run.")
-    return Path(run)
+    return expanded(run, RunError)
 
 
 def _path(run: str | Path) -> Path:
     if not str(run):
         raise RunError("the run folder's name is empty; expected the name of a new folder.")
-    check_free(Path(run))  # told before the data is loaded, not after
-    return Path(run)
+    path = expanded(run, RunError)
+    check_free(path)  # told before the data is loaded, not after
+    return path
 
 
 def seconds(every: float) -> float:
@@ -241,7 +242,7 @@ def find_dataset(recipe: Recipe, data: str | Path) -> tuple[str, Path | None]:
         raise RecipeError(f"data is a {kind}; expected a dataset's name or a folder's path.")
     if str(data) in datasets.names():
         return str(data), None
-    folder = expanded(data)
+    folder = expanded(data, DataError)
     if not folder.is_dir():
         hint = f"Or a folder with the four IDX files; there is none at {folder}."
         raise UnknownNameError("dataset", str(data), datasets.names(), hint)

@@ -59,8 +59,8 @@ def train(options: argparse.Namespace) -> Outcome:
         return Outcome(None)
     if run.trained is not None or options.quiet:
         return Outcome(run.result)
-    more = f"fivebyfive train --resume {run.path} --epochs N --allow-change recipe"
-    return Outcome(run.result, f"{run.path} has finished already. For more epochs: {more}")
+    more = f"fivebyfive train --resume {run.shown} --epochs N --allow-change recipe"
+    return Outcome(run.result, f"{run.shown} has finished already. For more epochs: {more}")
 
 
 def test(options: argparse.Namespace) -> Outcome:

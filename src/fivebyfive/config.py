@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from .errors import RecipeError, unknown
-from .networks import is_own
-from .recipes import SETTINGS
+from .files import expanded
+from .networks import NETWORKS, is_own
+from .recipes import RECIPES, SETTINGS, Recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,7 +23,8 @@ else:  # pragma: no cover (the same library under its older name)
 
 RECIPE = "recipe"
 ALIASES = {"data": "dataset"}
-WORDS = (RECIPE, "network", "dataset", "optimizer", "init", "loss", "precision")
+#: What may be named; a dataset's name may also be a path.
+KNOWN = {RECIPE: [*RECIPES, *NETWORKS], "network": list(NETWORKS)}
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -30,11 +32,11 @@ def read(path: str | Path) -> dict[str, Any]:
     and ``dataset``.
 
     Raises:
-        RecipeError: the file can't be read, isn't TOML, has a key that no recipe knows, or names
-            code to run.
+        RecipeError: the file can't be read, isn't TOML, has a key that no recipe knows or a value
+            that can't be, or names code to run.
     """
     try:
-        with Path(path).open("rb") as file:
+        with expanded(path, RecipeError).open("rb") as file:
             table = tomllib.load(file)
     except OSError as error:
         reason = error.strerror or error
@@ -43,13 +45,30 @@ def read(path: str | Path) -> dict[str, Any]:
         raise RecipeError(f"{path} isn't TOML: {error}.") from error
     settings = {ALIASES.get(key, key.replace("-", "_")): value for key, value in table.items()}
     for key, value in settings.items():
-        if key != RECIPE and key not in SETTINGS:
-            raise RecipeError(f"{path}: {unknown('setting', key, [*SETTINGS, RECIPE])}")
-        if key in WORDS and not isinstance(value, str):
-            raise RecipeError(f"{path}: {key} is {value!r}; expected a name in quotes.")
+        try:
+            _check(key, value)
+        except RecipeError as error:
+            raise RecipeError(f"{path}: {error}") from error
         if key in (RECIPE, "network") and is_own(value):
             raise RecipeError(
                 f"{path}: {key} is {value!r}. Code of your own is only run where you name it "
                 f"yourself: fivebyfive train {value} --config {path}."
             )
     return settings
+
+
+def _check(key: str, value: Any) -> None:
+    """Refuse what no recipe can have.
+
+    Raises:
+        RecipeError: naming the key, what came and what was expected.
+    """
+    if key == RECIPE:
+        if not isinstance(value, str):
+            raise RecipeError(f"{key} is {value!r}; expected a name in quotes.")
+    elif key not in SETTINGS:
+        raise RecipeError(unknown("setting", key, [*SETTINGS, RECIPE]))
+    else:
+        Recipe(**{"name": "any", "network": "any", key: value})  # which checks it
+    if key in KNOWN and value not in KNOWN[key] and not is_own(value):
+        raise RecipeError(unknown(key, value, KNOWN[key]))

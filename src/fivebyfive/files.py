@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from .errors import FiveByFiveError
+
 Content: TypeAlias = bytes | memoryview
 
 #: What a writer's temporary files and folders are called, as a pattern for names.
@@ -71,6 +73,26 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def expanded(path: str | Path, error: type[FiveByFiveError]) -> Path:
+    """``path`` with a ``~`` at its start replaced by the home folder it stands for.
+
+    Raises:
+        FiveByFiveError: nobody knows that one; it is of the type ``error``.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        message = f"{path}: there is no such home folder; write the path without the ~."
+        raise error(message) from None
+
+
+def from_here(path: Path) -> Path:
+    """``path`` as one would type it here: without the working directory, where it lies in that."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.relative_to(Path.cwd())
+    return path
 
 
 def make_folder(path: Path) -> None:

@@ -18,7 +18,7 @@ from .networks import own
 from .runs import Run
 from .runs import resume as resuming
 from .runs.finishing import finish
-from .runs.folder import FOLDER, check_plain
+from .runs.folder import CHECKPOINTS, check_plain
 from .runs.keeping import EVERY
 from .runs.lock import locked
 from .runs.record import Record
@@ -82,7 +82,7 @@ def resume(
             recipe = resuming.changed_recipe(opened, settings, allow)
             if opened.info["state"] == "finished" and recipe == opened.recipe:
                 return opened
-            tensorboard = tensorboard or any(folder.glob("events.out.tfevents.*"))
+            tensorboard = tensorboard or any(opened.path.glob("events.out.tfevents.*"))
             watchers = watchers_for(watch, listeners, tensorboard)
             device, engine = _place(opened, device, engine)
             session = prepare(
@@ -97,7 +97,7 @@ def resume(
             session = foretold(session, micro_batch)
             if team.leads:
                 start = resuming.restore(opened, session, allow, micro_batch is None)
-                record = Record(folder, session, start, every)
+                record = Record(opened.path, session, start, every, folder)
         return finish(session, record, watchers)
 
 
@@ -110,9 +110,9 @@ def _opened(folder: Path, team: Team, held: contextlib.ExitStack) -> Run:
         held.enter_context(locked(folder))
         info = runs.load(folder).info
         sweep(folder)
-        sweep(folder / FOLDER)
+        sweep(folder / CHECKPOINTS)
     info = team.exchange(info)[0]
-    return Run(folder, info, recipes.from_dict(info["recipe"]))
+    return Run(folder.absolute(), folder, info, recipes.from_dict(info["recipe"]))
 
 
 def _place(run: Run, device: str, engine: str) -> tuple[str, str]:
@@ -151,7 +151,7 @@ def _own(run: Run, network: str | nn.Module | None) -> nn.Module | Callable[[], 
         return None
     raise NetworkError(
         f"the run's network {name!r} isn't one of the named ones, and no code is run because a run "
-        f"folder names it. Name it yourself: fivebyfive train FILE.py:NAME --resume {run.path}, "
+        f"folder names it. Name it yourself: fivebyfive train FILE.py:NAME --resume {run.shown}, "
         "or in Python resume(run, network=…)."
     )
 

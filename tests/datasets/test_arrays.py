@@ -34,6 +34,7 @@ def test_reads_four_files(write):
     assert read.shape == (1, 4, 5)
     assert read.classes == 3
     assert tuple(read.digests) == NAMES
+    assert "array(" not in repr(read)
 
 
 def test_reads_images_with_channels(write):

@@ -31,6 +31,7 @@ def test_reads_what_was_written(tmp_path, pack, shape):
     content = idx.read(path, "images")
     np.testing.assert_array_equal(content.values, values)
     assert content.values.flags.writeable
+    assert "array(" not in repr(content)
     assert content.sha256 == hashlib.sha256(encode(values)).hexdigest()
 
 

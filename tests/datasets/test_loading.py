@@ -41,10 +41,18 @@ def test_limit_keeps_the_first_of_both_splits():
     assert torch.equal(data.test.images, full.test.images[:30])
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_told(limit):
+    with pytest.raises(DataError, match=f"limit is {limit}; expected a whole number of at least 1"):
+        datasets.load("sample", limit=limit)
+
+
 def test_a_folder_by_path_and_by_argument(tiny, make, tmp_path):
     folder = make(seed=1).put(tmp_path / "mine")
+    assert datasets.obtain(folder).name == "mine"
     for data in (
         datasets.load(str(folder)),
+        datasets.load(folder),
         datasets.load("tiny", folder),
         datasets.load("tiny", str(folder), named=False),
     ):

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from fivebyfive.datasets import catalog, fetch, idx, search
+from fivebyfive.datasets import catalog, fetch, idx, locate, search
 from fivebyfive.datasets.folder import NAMES
 from fivebyfive.errors import DataError, DataNotFoundError
 
@@ -85,8 +85,21 @@ def test_when_nothing_helps_everything_is_told(tiny, tmp_path, places, monkeypat
         assert part in str(error.value)
 
 
+def test_where_no_sample_stands_in_it_is_offered_for_a_first_try(monkeypatch):
+    monkeypatch.delenv("FIVEBYFIVE_DATA", raising=False)
+    with pytest.raises(DataNotFoundError, match=r"--data sample .*there is none of mnist"):
+        search.named(catalog.MNIST, download=False)
+
+
+def test_a_sample_that_is_gone_is_no_matter_of_mirrors(monkeypatch):
+    monkeypatch.setattr(locate, "places", lambda _: [])
+    with pytest.raises(DataNotFoundError, match="install fivebyfive again") as error:
+        search.named(catalog.SAMPLE)
+    assert "MIRROR" not in str(error.value)
+
+
 def test_no_download_unless_allowed(tiny, mirror):
-    with pytest.raises(DataNotFoundError, match="not tried, as asked"):
+    with pytest.raises(DataNotFoundError, match=r"not tried, as asked .*FIVEBYFIVE_OFFLINE"):
         search.named(tiny.entry, download=False)
     assert mirror == []
 

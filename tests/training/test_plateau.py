@@ -39,6 +39,13 @@ def test_a_network_of_ones_own_gets_general_advice() -> None:
     assert notice.message.endswith("The training goes on.")
 
 
+@pytest.mark.parametrize("init", ["xavier", "default"])
+def test_nothing_is_advised_that_is_done_already(init: str) -> None:
+    notice = Plateau(LENET.but(lr=0.5, init=init), 10).notice(done(1, 2.3, 0.1))
+    assert notice is not None
+    assert ("--init xavier" in notice.message) == (init != "xavier")
+
+
 def test_the_last_epoch_promises_nothing() -> None:
     notice = Plateau(LENET, 10).notice(done(10, 2.3, 0.1))
     assert notice is not None

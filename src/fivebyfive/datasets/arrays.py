@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +31,10 @@ class Arrays:
     """The four files' contents: images ``uint8 [N, C, H, W]``, labels ``uint8 [N]``."""
 
     folder: Path
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.uint8]
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.uint8]
+    train_images: NDArray[np.uint8] = field(repr=False)
+    train_labels: NDArray[np.uint8] = field(repr=False)
+    test_images: NDArray[np.uint8] = field(repr=False)
+    test_labels: NDArray[np.uint8] = field(repr=False)
     files: tuple[Checked, ...]
 
     @property

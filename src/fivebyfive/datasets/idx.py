@@ -17,7 +17,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Literal
@@ -51,7 +51,7 @@ class Content:
     ``stored`` is the size in bytes of the file itself, ``packed`` whether that is an archive.
     """
 
-    values: NDArray[np.uint8]
+    values: NDArray[np.uint8] = field(repr=False)
     sha256: str
     stored: int
     packed: bool

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataNotFoundError
+from ..errors import DataError, DataNotFoundError
 from . import catalog, locate
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Report:
 
 
 def load(
-    name: str = DEFAULT,
+    name: str | Path = DEFAULT,
     folder: str | Path | None = None,
     *,
     named: bool = True,
@@ -80,8 +80,11 @@ def load(
     Raises:
         UnknownNameError: no such name.
         DataNotFoundError: it is nowhere; the message names every place and the ways out.
-        DataError: a file is damaged, or the files don't fit each other.
+        DataError: a file is damaged, the files don't fit each other, or the limit is below 1.
     """
+    name = str(name)
+    if limit is not None and limit < 1:
+        raise DataError(f"limit is {limit}; expected a whole number of at least 1.")
     try:
         found, notice = _find(name, folder, download), None
     except DataNotFoundError:
@@ -94,7 +97,7 @@ def load(
 
 
 def obtain(
-    name: str = DEFAULT,
+    name: str | Path = DEFAULT,
     folder: str | Path | None = None,
     *,
     download: bool = True,
@@ -105,7 +108,7 @@ def obtain(
     With ``verify`` every copy of it on this machine is read in full, and what is wrong in the cache
     is downloaded again. The other arguments, and the errors, are those of :func:`load`.
     """
-    found = _find(name, folder, download, verify)
+    found = _find(str(name), folder, download, verify)
     arrays = found.arrays
     return Report(
         name=found.name,

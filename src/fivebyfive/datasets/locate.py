@@ -21,6 +21,7 @@ from typing import Literal
 import platformdirs
 
 from ..errors import DataError
+from ..files import expanded
 from .catalog import Entry
 from .folder import NAMES, missing
 
@@ -39,11 +40,7 @@ IDLE = 3600.0
 
 @dataclass(frozen=True)
 class Place:
-    """A place looked at, and what was found there: ``folder`` holds the four files, or is None.
-
-    ``direct`` is true when they lie in ``root`` itself rather than in a folder named after the
-    dataset, so that nothing but their content tells which dataset they are.
-    """
+    """A place looked at, and what was found there: ``folder`` holds the four files, or is None."""
 
     kind: Kind
     root: Path
@@ -52,30 +49,20 @@ class Place:
 
     @property
     def direct(self) -> bool:
-        """See above."""
+        """Whether the files lie in ``root`` itself, so that only their content tells what they are.
+
+        Else they lie in a folder named after the dataset.
+        """
         return self.folder == self.root
 
     def __str__(self) -> str:
         return f"{_WORDS[self.kind]}, {self.folder or self.root}: {self.note or 'found'}"
 
 
-def expanded(folder: str | Path) -> Path:
-    """``folder`` with a ``~`` at its start replaced by the home folder it stands for.
-
-    Raises:
-        DataError: nobody knows that one.
-    """
-    try:
-        return Path(folder).expanduser()
-    except RuntimeError:
-        message = f"{folder}: there is no such home folder; write the path without the ~."
-        raise DataError(message) from None
-
-
 def cache() -> Path:
     """The folder that downloads are kept in: ``$FIVEBYFIVE_CACHE``, or the user's cache folder."""
     chosen = os.environ.get("FIVEBYFIVE_CACHE")
-    return expanded(chosen) if chosen else platformdirs.user_cache_path("fivebyfive")
+    return expanded(chosen, DataError) if chosen else platformdirs.user_cache_path("fivebyfive")
 
 
 def places(entry: Entry) -> list[Place]:
@@ -84,7 +71,8 @@ def places(entry: Entry) -> list[Place]:
     if entry.mirrors:
         roots.insert(0, ("cache", cache()))
         if os.environ.get("FIVEBYFIVE_DATA"):
-            roots.insert(0, ("environment", expanded(os.environ["FIVEBYFIVE_DATA"])))
+            folder = expanded(os.environ["FIVEBYFIVE_DATA"], DataError)
+            roots.insert(0, ("environment", folder))
     return [look(kind, root, entry.folders) for kind, root in roots]
 
 

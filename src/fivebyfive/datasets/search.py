@@ -16,7 +16,7 @@ from .. import files
 from ..errors import DataError, DataNotFoundError
 from . import fetch, locate
 from .arrays import Arrays, Checked, read
-from .catalog import CATALOG, Entry
+from .catalog import CATALOG, SAMPLE, Entry
 from .folder import NAMES, find
 from .locate import Place
 
@@ -53,7 +53,7 @@ def in_folder(folder: Path, entry: Entry | None = None, *, verify: bool = False)
         DataError: they can't be read, don't fit each other, or some but not all of them are those
             of a named dataset (data of your own may share its labels, but not its images).
     """
-    folder = locate.expanded(folder)
+    folder = files.expanded(folder, DataError)
     place = locate.look("given", folder, entry.folders if entry else ())
     if place.folder is None:
         raise DataNotFoundError(
@@ -89,7 +89,7 @@ def named(entry: Entry, *, download: bool = True, verify: bool = False) -> Found
         repairs = _repairs(entry) if verify and download else []
         checked = tuple(file for copy in copies for file in copy.checked)
         return dataclasses.replace(copies[0], notes=(*damaged, *repairs), checked=checked)
-    failures = ["not tried, as asked"]
+    failures = ["not tried, as asked (by download=False or FIVEBYFIVE_OFFLINE)"]
     if not entry.mirrors:
         failures = ["there is no place to download it from"]
     elif download:
@@ -190,6 +190,21 @@ def _words(place: Place) -> str:
 
 
 def _nowhere(entry: Entry, looked: list[Place], failures: list[str]) -> str:
+    return "\n".join(
+        (
+            f"{entry.name} can't be had. Looked at:",
+            *(f"  {place}" for place in looked),
+            "Downloading:",
+            *(f"  {failure}" for failure in failures),
+            "Ways out:",
+            *(f"  - {way}" for way in _ways_out(entry)),
+        )
+    )
+
+
+def _ways_out(entry: Entry) -> list[str]:
+    if entry is SAMPLE:
+        return ["install fivebyfive again: its sample is a part of it"]
     ways = [
         f"set FIVEBYFIVE_MIRROR to a mirror that you can reach and that has "
         f"{entry.name}/{entry.files[0].name}.gz and its three neighbours",
@@ -201,13 +216,9 @@ def _nowhere(entry: Entry, looked: list[Place], failures: list[str]) -> str:
         ways.append(
             f"train on the small sample that ships with fivebyfive: --data {entry.stand_in}"
         )
-    return "\n".join(
-        (
-            f"{entry.name} can't be had. Looked at:",
-            *(f"  {place}" for place in looked),
-            "Downloading:",
-            *(f"  {failure}" for failure in failures),
-            "Ways out:",
-            *(f"  - {way}" for way in ways),
+    else:
+        ways.append(
+            f"for a first try, take the sample that ships with fivebyfive: --data {SAMPLE.name} "
+            f"(of Fashion-MNIST; there is none of {entry.name})"
         )
-    )
+    return ways

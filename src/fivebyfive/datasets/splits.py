@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Split:
     """Images ``uint8 [N, C, H, W]`` and labels ``int64 [N]``, both whole on one device."""
 
     images: Tensor
     labels: Tensor
+
+    def __repr__(self) -> str:
+        return f"<Split of {len(self):,} images of {_by(self.shape)}>"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -34,7 +37,7 @@ class Split:
         return Split(self.images.to(device), self.labels.to(device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A training and a test split with their provenance.
 
@@ -49,3 +52,11 @@ class Dataset:
     source: str
     digests: Mapping[str, str]
     notice: str | None = None
+
+    def __repr__(self) -> str:
+        images = f"{len(self.train):,} + {len(self.test):,} images of {_by(self.train.shape)}"
+        return f"<Dataset {self.name}: {images}, {len(self.classes)} classes, from {self.source}>"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))

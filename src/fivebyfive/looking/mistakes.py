@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from ..datasets.splits import Split
 from ..files import replacing
 from .judge import Mistake, Verdict
 from .plain import short
+
+if TYPE_CHECKING:  # else where something is drawn, as matplotlib takes a third of a second
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DPI = 120
 MOST_NUMBERED = 25  # with more classes than this, numbers in the cells can't be read
@@ -27,6 +29,9 @@ def draw_confusion(verdict: Verdict, path: Path) -> None:
     Raises:
         OSError: ``path`` can't be written.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
+
     counts = np.array(verdict.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     count = len(verdict.classes)
@@ -57,6 +62,8 @@ def draw_mistakes(verdict: Verdict, split: Split, path: Path, count: int = 25) -
     Raises:
         OSError: ``path`` can't be written.
     """
+    from matplotlib.figure import Figure
+
     shown = verdict.mistakes[:count]
     columns = max(1, math.ceil(math.sqrt(len(shown))))
     rows = max(1, math.ceil(len(shown) / columns))

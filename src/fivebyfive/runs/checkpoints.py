@@ -25,7 +25,7 @@ from .. import files
 from ..errors import RunError
 from ..files import Content
 from . import tensors
-from .folder import FOLDER
+from .folder import CHECKPOINTS
 
 FORMAT = 1
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
@@ -64,7 +64,7 @@ class Checkpoint:
 
 def numbers(run: Path) -> list[int]:
     """The numbers of a run's checkpoints, whole or not, oldest first."""
-    folder = run / FOLDER
+    folder = run / CHECKPOINTS
     if not folder.is_dir():
         return []
     real = (path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
@@ -73,7 +73,7 @@ def numbers(run: Path) -> list[int]:
 
 def place(run: Path, number: int) -> Path:
     """The folder of a checkpoint."""
-    return run / FOLDER / f"{number:06d}"
+    return run / CHECKPOINTS / f"{number:06d}"
 
 
 def write(
@@ -91,7 +91,7 @@ def write(
         for name, content in contents.items()
     }
     contents[MANIFEST] = files.json_bytes({"format": FORMAT, "number": number, "files": entries})
-    files.make_folder(run / FOLDER)
+    files.make_folder(run / CHECKPOINTS)
     with files.new_folder(place(run, number)) as folder:
         for name, content in contents.items():
             (folder / name).write_bytes(content)

@@ -26,6 +26,6 @@ def finish(session: Session, record: Record | None, watchers: list[Listener]) ->
         follow(session)
     else:
         record.train(watchers)
-        found = str(record.path), load(record.path).info
-    path, info = session.team.exchange(found)[0]
-    return Run(Path(path), info, session.recipe, session.network.eval())
+        found = str(record.path), str(record.shown), load(record.path).info
+    path, shown, info = session.team.exchange(found)[0]
+    return Run(Path(path), Path(shown), info, session.recipe, session.network.eval())

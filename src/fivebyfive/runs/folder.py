@@ -17,7 +17,7 @@ from . import lock
 
 FORMAT = 1
 INFO, METRICS, WEIGHTS, CURVES = "run.json", "metrics.jsonl", "model.safetensors", "curves.png"
-FOLDER = "checkpoints"
+CHECKPOINTS = "checkpoints"
 
 
 def check_free(path: Path) -> None:
@@ -79,7 +79,7 @@ def check_plain(run: Path) -> None:
     Raises:
         RunError: naming the link.
     """
-    for name in (lock.FILE, METRICS, FOLDER):
+    for name in (lock.FILE, METRICS, CHECKPOINTS):
         if (run / name).is_symlink():
             raise RunError(f"{run / name} is a link; expected a file or folder of the run's own.")
 
@@ -108,8 +108,9 @@ def unwritable(path: Path, error: OSError, needed: int) -> RunError:
             free = shutil.disk_usage(folder).free
             room = f"; {needed:,} bytes are needed and {free:,} are free"
     return RunError(
-        f"can't write {path}: {error.strerror or error}{room}. What was saved before is as it was: "
-        "make it writable, then go on by --resume, or start again if nothing was."
+        f"can't write {files.from_here(path)}: {error.strerror or error}{room}. What was saved "
+        "before is as it was: make it writable, then go on by --resume, or start again if nothing "
+        "was."
     )
 
 

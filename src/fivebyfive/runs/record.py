@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -44,14 +44,21 @@ class Start:
 
 @dataclass
 class Record:
-    """The files of one run, in a folder that this process holds."""
+    """The files of one run, in a folder that this process holds.
+
+    ``path`` becomes absolute, since a program may change its working directory while it trains.
+    Messages call it what it was before, or else what is ``given``.
+    """
 
     path: Path
     session: Session
     start: Start = field(default_factory=Start)
     every: float = EVERY
+    given: InitVar[Path | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, given: Path | None) -> None:
+        self.shown = given or self.path
+        self.path = self.path.absolute()
         self._info = _describe(self.session, self.start)
         if self.start.info is None:
             self._create()
@@ -68,7 +75,7 @@ class Record:
             with folder.writing(info, len(files.json_bytes(self._info))):
                 files.create_json(info, self._info)
         except FileExistsError:
-            message = f"{self.path} was just taken by another run. Name another folder."
+            message = f"{self.shown} was just taken by another run. Name another folder."
             raise RunError(message) from None
 
     def train(self, watchers: list[Listener]) -> Result:
@@ -117,7 +124,7 @@ class Record:
         self._save("finished", result.as_dict())
 
     def _started(self) -> Started:
-        started, start = self.session.started(self.path), self.start
+        started, start = self.session.started(self.shown), self.start
         if start.info is None:
             return started
         return dataclasses.replace(
@@ -147,7 +154,7 @@ class Record:
     def _resume_command(self) -> str:
         network = self.session.recipe.network
         named = network in networks.NETWORKS or not networks.is_own(network)
-        return folder.resume_command(self.path, "" if named else network, self.session.folder)
+        return folder.resume_command(self.shown, "" if named else network, self.session.folder)
 
 
 class Curves:

@@ -16,7 +16,7 @@ from ..watching import metrics
 from . import checkpoints
 from .checkpoints import Checkpoint, CheckpointError
 from .conditions import conditions, differences
-from .folder import FOLDER, METRICS, WEIGHTS, writing
+from .folder import CHECKPOINTS, METRICS, WEIGHTS, writing
 from .record import Start
 from .run import Run
 
@@ -140,12 +140,12 @@ def _check_nothing_lost(run: Run, damaged: list[str]) -> None:
     """
     if damaged:
         raise CheckpointError(
-            f"none of the checkpoints of {run.path} is whole. The newest: {damaged[0]} To start "
-            f"the run anew all the same, remove {run.path / FOLDER}."
+            f"none of the checkpoints of {run.shown} is whole. The newest: {damaged[0]} To start "
+            f"the run anew all the same, remove {run.shown / CHECKPOINTS}."
         )
     if run.info["state"] == "finished":
         raise RunError(
-            f"{run.path} has finished and has no checkpoint to go on from; starting anew would "
+            f"{run.shown} has finished and has no checkpoint to go on from; starting anew would "
             "overwrite its result. Start a new run."
         )
 

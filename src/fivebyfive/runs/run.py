@@ -24,18 +24,20 @@ from .folder import FORMAT, INFO, METRICS, WEIGHTS
 class Run:
     """A run folder that was opened: :func:`load` makes one.
 
-    ``info`` is run.json as it stands; ``trained`` is the trained network where this process trained
-    it, else ``None``.
+    ``path`` is absolute, so that it holds where a program changes its working directory; ``shown``
+    is the path as the user gave it, for messages. ``info`` is run.json as it stands; ``trained`` is
+    the trained network where this process trained it, else ``None``.
     """
 
     path: Path
+    shown: Path
     info: dict[str, Any]
     recipe: Recipe
     trained: nn.Module | None = None
 
     def __repr__(self) -> str:
         done = "" if self.result is None else f", test acc {self.result['test_acc']:.3f}"
-        return f"<Run {self.path}: {self.recipe.name}, {self.info['state']}{done}>"
+        return f"<Run {self.shown}: {self.recipe.name}, {self.info['state']}{done}>"
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -100,7 +102,8 @@ class Run:
         """
         path = self.path / WEIGHTS
         if not path.is_file():
-            raise NetworkError(f"{path} isn't there: the run hasn't finished an epoch.")
+            missing = self.shown / WEIGHTS
+            raise NetworkError(f"{missing} isn't there: the run hasn't finished an epoch.")
         network = self.architecture(make)
         tensors.read_into(path, network.state_dict())
         return network.eval()
@@ -121,7 +124,7 @@ def load(path: str | Path) -> Run:
         info = read_json(file)
         if info["format"] != FORMAT:
             raise RunError(f"{file} has format {info['format']!r}; this version reads {FORMAT}.")
-        run = Run(folder, info, recipes.from_dict(info["recipe"]))
+        run = Run(folder.absolute(), folder, info, recipes.from_dict(info["recipe"]))
         # Touched once here, so that what is missing is told here and not in the middle of a use.
         _ = run.input_shape, repr(run), dict(info["data"]["digests"])
         _ = list(info.get("resumed", []))

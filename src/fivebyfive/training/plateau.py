@@ -49,10 +49,13 @@ class Plateau:
             f"ln {self._classes} = {math.log(self._classes):.3f}, what equal probabilities for "
             f"all {self._classes} classes give."
         )
+        xavier = (
+            "" if self._recipe.init == "xavier" else " or Xavier initialisation (--init xavier)"
+        )
         advice = self._recipe.plateau or (
             "Many networks leave this plateau by themselves. If yours doesn't within a few epochs, "
-            "try another learning rate (--lr), Xavier initialisation (--init xavier), or check "
-            "that the pixels are scaled as the network expects (--mean, --std)."
+            f"try another learning rate (--lr){xavier}, and check that the pixels are scaled as "
+            "the network expects (--mean, --std)."
         )
         going_on = " The training goes on." if done.epoch < done.epochs else ""
         return f"{sits} {advice}{going_on}"

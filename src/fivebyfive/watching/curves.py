@@ -6,16 +6,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from typing import TYPE_CHECKING, Any
 
 from ..files import replacing
 from ..training.events import Event, Started
 from . import metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: Okabe and Ito's blue, vermilion and green: told apart by colour-blind eyes too.
 LOSS, TRAIN, TEST = "#0072B2", "#D55E00", "#009E73"
@@ -91,6 +90,11 @@ def figure(history: History) -> Figure:
     The book draws all three on one axis, where the loss squeezes the accuracies together. Made
     without pyplot, whose figures and backend belong to the user.
     """
+    # Only here, as it takes a third of a second: whoever draws nothing doesn't wait for it.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     picture = Figure(figsize=(8, 3.5))
     FigureCanvasAgg(picture)
     # Places by hand: matplotlib's own layout would take longer than all the drawing.

@@ -28,8 +28,8 @@ from ..training.events import EpochDone, Event, Noticed, Stretch
 
 #: Notices that hang on how fast the machine is: they aren't part of what a run computes.
 _OF_THE_CLOCK = ("long",)
-#: Bytes: rows of some ten thousand epochs.
-_LARGEST = 16 << 20
+#: Bytes: far more than any row of ours, so that a file of anything else isn't taken for rows.
+_LONGEST = 64 << 10
 _CHUNK = 1 << 20
 
 
@@ -138,19 +138,22 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a ``metrics.jsonl``. A last line that a kill cut short is left out.
 
     Raises:
-        RunError: the file can't be read, or a line before the last is no JSON object.
+        RunError: the file can't be read, or a line is no JSON object or longer than 64 KiB.
     """
+    rows: list[dict[str, Any]] = []
     try:
-        if path.exists() and not path.is_file():
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise RunError(f"{path} isn't a file; expected rows of JSON.")
-        if (size := path.stat().st_size) > _LARGEST:
-            raise RunError(f"{path} has {size:,} bytes; expected at most {_LARGEST:,}.")
-        lines = path.read_bytes().splitlines(keepends=True)
+        with path.open("rb") as file:
+            while line := file.readline(_LONGEST + 1):
+                if len(line) > _LONGEST:
+                    where = f"{path}, line {len(rows) + 1}"
+                    raise RunError(f"{where}: too long; expected at most {_LONGEST:,} bytes.")
+                if line.endswith(b"\n"):
+                    rows.append(_parse(path, len(rows) + 1, line))
     except OSError as error:
         raise RunError(f"can't read {path}: {error.strerror}.") from error
-    if lines and not lines[-1].endswith(b"\n"):
-        lines.pop()
-    return [_parse(path, number, line) for number, line in enumerate(lines, start=1)]
+    return rows
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:

@@ -49,7 +49,9 @@ class TensorBoard:
 
                 # A resumed training writes all its points again and hides those of before: a kill
                 # may have taken some along, or come after some that are trained again.
-                self._writer = SummaryWriter(event.run, purge_step=0 if event.past else None)
+                # Absolute, as it opens its file anew for each write.
+                folder = None if event.run is None else event.run.absolute()
+                self._writer = SummaryWriter(folder, purge_step=0 if event.past else None)
                 self._steps = event.steps
                 for past in event.past:
                     self._take(past)
