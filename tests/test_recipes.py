@@ -62,6 +62,7 @@ def test_the_recipes_of_the_seeds() -> None:
         ({"precision": 16}, "precision is 16; expected one of"),
         ({"lr": math.nan}, "lr is nan; expected a finite number"),
         ({"lr": math.inf}, "lr is inf"),
+        ({"lr": 10**400}, "expected a finite number"),
         ({"lr": "fast"}, "lr is 'fast'"),
         ({"lr": -0.1}, "lr is -0.1; expected a number above 0"),
         ({"std": 0}, "std is 0"),

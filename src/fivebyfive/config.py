@@ -41,9 +41,11 @@ def read(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         reason = error.strerror or error
         raise RecipeError(f"can't read the settings in {path}: {reason}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also of numbers with thousands of digits
         raise RecipeError(f"{path} isn't TOML: {error}.") from error
     settings = {ALIASES.get(key, key.replace("-", "_")): value for key, value in table.items()}
+    if len(settings) < len(table):
+        raise RecipeError(f"{path} sets something twice: {', '.join(table)}.")
     for key, value in settings.items():
         try:
             _check(key, value)

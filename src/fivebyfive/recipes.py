@@ -8,7 +8,7 @@ longer carries the published figures.
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
@@ -153,7 +153,7 @@ def check(recipe: Recipe) -> None:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or not math.isfinite(value)
+            or not -sys.float_info.max <= value <= sys.float_info.max  # a NaN isn't, either
         ):
             raise RecipeError(f"{name} is {value!r}; expected a finite number.")
         if name != "mean" and value <= 0:
