@@ -53,7 +53,7 @@ def test_a_shallow_copy_has_its_own_attributes():
     assert other[0] is twin[0]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # on its way out
 @pytest.mark.parametrize("other", [torch.jit.script, fx.symbolic_trace])
 def test_networks_whose_classes_are_their_own_stay_as_they_are(other):
     network = other(block(nn.ReLU()))
@@ -102,7 +102,7 @@ def test_default_types_and_devices_of_the_callers_own(passes, request):
     assert passes
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # PyTorch's own
+@pytest.mark.filterwarnings("ignore:`torch.jit")  # used in PyTorch itself
 def test_function_transforms_stay_in_pytorch(passes):
     network = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
     twin = accelerate(network)
@@ -113,7 +113,7 @@ def test_function_transforms_stay_in_pytorch(passes):
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit")
 @pytest.mark.parametrize("gradients", [True, False])
 def test_who_records_operations_gets_pytorchs(gradients):
     network = block(nn.ReLU())
