@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
 from ..kernels.accelerate import accelerate, forget_workspaces, fuses_convolutions
+from ..kernels.internals import hooked
 from ..kernels.stepper import PlainOptimizer, Stepper, Sums, find_whole
-from ..kernels.tracing import hooked
 from ..recipes import Recipe
 from .eager import Eager
 from .out_of_memory import check, is_out_of_memory

@@ -11,8 +11,9 @@ from torch import Tensor, fx, nn
 
 from .finding import Found, find
 from .fused_chain import FusedChain
+from .internals import being_compiled, being_traced, hooked
 from .library import kernels
-from .tracing import holds, hooked, same, trace
+from .tracing import holds, same, trace
 
 
 def accelerate(network: nn.Module) -> nn.Module:
@@ -51,8 +52,7 @@ class Accelerated:
         assert isinstance(self, nn.Module)
         # A trace stands for what is done to tensors.
         tensors = all(isinstance(each, Tensor) for each in (*args, *kwargs.values()))
-        traced = fx._symbolic_trace.is_fx_symbolic_tracing()
-        fused = _fused(self) if tensors and not traced else None
+        fused = _fused(self) if tensors and not being_traced() else None
         return (
             self._original.forward(self, *args, **kwargs)
             if fused is None
@@ -90,15 +90,15 @@ _traces = weakref.WeakKeyDictionary()
 
 def _fused(twin: nn.Module) -> nn.Module | None:
     """The traced network with its chains fused; ``None`` where PyTorch should do it all."""
-    if torch.compiler.is_compiling() or torch._C._get_tracing_state() or kernels() is None:
-        return None  # the first two would write down PyTorch's operations alone
+    if being_compiled() or kernels() is None:
+        return None
     if any(map(hooked, list(twin.modules())[1:])):
         return None
     # Held, not only remembered by their ids: an id may be given to something else later.
     held, fused = _traces.get(twin, ([], None))
     if not same(held, (_structure if fused is None else holds)(twin)):
-        traced = trace(_plain(twin))
-        fused = None if traced is None else fuse(traced)
+        graph = trace(_plain(twin))
+        fused = None if graph is None else fuse(graph)
         _traces[twin] = ((_structure if fused is None else holds)(twin), fused)
     return fused
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import Block, address, chain, empty, shapes
+from .internals import being_watched, in_memory
 from .library import Images, kernels
 
 
@@ -129,23 +130,16 @@ def _takes(blocks: Sequence[Block], x: Tensor, parameters: Sequence[Tensor]) -> 
         and x.numel() > 0
         and shapes(blocks, tuple(x.shape[1:])) is not None
         and not torch.is_autocast_enabled("cpu")
-        and torch.autograd.forward_ad._current_level < 0
     )
 
 
 def _plain(tensors: Sequence[Tensor]) -> bool:
     """Whether these are numbers in memory that nobody but autograd follows."""
-    return (
-        all(
-            type(t) in (Tensor, nn.Parameter)
-            and t.dtype == torch.float32
-            and t.device.type == "cpu"
-            and t.layout == torch.strided
-            and not t.is_neg()  # to be negated when read
-            and not t._is_zerotensor()
-            and not torch._C._functorch.is_legacy_batchedtensor(t)  # autograd's is_grads_batched
-            for t in tensors
-        )
-        and not torch._C._functorch.peek_interpreter_stack()  # vmap, grad, jvp
-        and not torch._C._len_torch_dispatch_stack()  # FlopCounterMode, for one
+    return not being_watched() and all(
+        type(t) in (Tensor, nn.Parameter)
+        and t.dtype == torch.float32
+        and t.device.type == "cpu"
+        and t.layout == torch.strided
+        and in_memory(t)
+        for t in tensors
     )

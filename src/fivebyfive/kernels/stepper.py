@@ -15,8 +15,9 @@ from torch import Tensor, fx, nn
 
 from .blocks import Block, address, chain, empty, shapes
 from .finding import find, passes
+from .internals import hooked
 from .library import Images, Loss, Parameter, Update, kernels
-from .tracing import hooked, trace
+from .tracing import trace
 
 
 @dataclass(frozen=True)

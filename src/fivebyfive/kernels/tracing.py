@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from .internals import hooked
+
 #: While fx traces, it changes what calling a module does; two threads would undo the wrong change.
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -52,18 +54,6 @@ def trace(network: nn.Module) -> fx.GraphModule | None:
     if graph is None or not untouched or any(node.op == "get_attr" for node in graph.nodes):
         return None
     return fx.GraphModule(network, graph)
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether someone listens to this module's own calls, or has put another forward into it."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in vars(module)
-        or nn.modules.module._has_any_global_hook()
-    )
 
 
 def _takes_tensors_only(network: nn.Module) -> bool:

@@ -1,0 +1,61 @@
+"""What PyTorch tells only by names of its own, which other versions may lack.
+
+Whoever listens to a forward, records it or computes several at once must see PyTorch's own
+operations; there is no public way to learn of all of them. Tried with PyTorch 2.4 to 2.15.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, fx, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as every_module
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether someone listens to this module's own calls, or has put another forward into it."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "forward" in vars(module)
+        or every_module._global_forward_hooks
+        or every_module._global_forward_pre_hooks
+        or every_module._global_backward_hooks
+        or every_module._global_backward_pre_hooks
+    )
+
+
+def being_traced() -> bool:
+    """Whether torch.fx is writing down what is done here."""
+    # Old versions have only the second, which new ones warn of.
+    new = hasattr(fx._symbolic_trace, "is_fx_symbolic_tracing")
+    asked = fx._symbolic_trace.is_fx_symbolic_tracing if new else fx._symbolic_trace.is_fx_tracing
+    return bool(asked())
+
+
+def being_compiled() -> bool:
+    """Whether torch.compile, torch.export or torch.jit is."""
+    return bool(torch.compiler.is_compiling() or torch._C._get_tracing_state())
+
+
+def being_watched() -> bool:
+    """Whether someone sees every operation (FlopCounterMode, say) or changes what it means.
+
+    The latter are vmap, grad and jvp of :mod:`torch.func`, and forward-mode derivatives.
+    """
+    return bool(
+        torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.peek_interpreter_stack()
+        or forward_ad._current_level >= 0
+    )
+
+
+def in_memory(tensor: Tensor) -> bool:
+    """Whether this is just the numbers that lie at its address."""
+    return not (
+        tensor.is_neg()  # to be negated when read
+        or tensor._is_zerotensor()
+        or torch._C._functorch.is_legacy_batchedtensor(tensor)  # autograd's is_grads_batched
+    )
