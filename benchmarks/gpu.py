@@ -2,12 +2,14 @@
 
     python benchmarks/gpu.py --rounds 5
     python benchmarks/gpu.py --settings alexnet-bf16 --rounds 3
+    python benchmarks/gpu.py --quick
 
 Told are images trained on in a second over whole batches, after steps that warm up, data included.
 Beside them, in the same rounds, stands what the card's matrix products reach: the share of it that
 a contender reaches is its images/s times the FLOP that training on an image takes. In fp32 no
 contender rounds to TensorFloat-32. Before anything is timed, the losses of the CUDA engine's first
-steps are compared with the CPU's. Needs a card, Pillow, and the full Fashion-MNIST.
+steps are compared with the CPU's; where they differ nothing is timed. A contender that fails is
+told, and left out. Needs a card, Pillow, and the full Fashion-MNIST.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -44,7 +47,7 @@ SETTINGS = {
 }
 CARD = torch.device("cuda")
 #: Steps before the timed ones, in which the CUDA engine records its own; and how long to time.
-WARM, SECONDS = 40, 2.0
+WARM, SECONDS, QUICK_SECONDS = 40, 2.0, 0.5
 #: Stretches whose losses are compared: the second is long enough for a graph of several steps.
 CHECKED = (2, 8, 2)
 
@@ -134,19 +137,22 @@ def check(recipe: Recipe) -> dict[str, list[float]]:
     losses = {name: [run(steps) for steps in CHECKED] for name, run in runs.items()}
     within = 0.02 if recipe.precision == "bf16" else 0.001
     if not np.allclose(losses["cuda"], losses["cpu"], rtol=within):
-        raise SystemExit(f"{recipe.name}: the losses differ, so nothing is timed: {losses}")
+        raise ArithmeticError(f"the losses differ, so nothing is timed: {losses}")
     return losses
 
 
-def alone(name: str, recipe: Recipe) -> dict[str, float]:
-    """The figures of one contender, in images/s and MB, or of the matrix products."""
+def alone(name: str, recipe: Recipe, least: float) -> dict[str, float]:
+    """The figures of one contender, in images/s and MB, or of the matrix products.
+
+    ``least``: how many seconds to time at least.
+    """
     if name == "products":
         dtype = torch.bfloat16 if recipe.precision == "bf16" else torch.float32
         return {"tflops": product_peak(CARD, dtype)}
     run = CONTENDERS[name](recipe)
     run(WARM)
     steps, seconds = WARM, 0.0
-    while seconds < SECONDS:
+    while seconds < least:
         begin = time.perf_counter()
         loss = run(steps)
         torch.cuda.synchronize()
@@ -156,42 +162,60 @@ def alone(name: str, recipe: Recipe) -> dict[str, float]:
     return {"images_s": speed, "loss": loss, "peak_mb": torch.cuda.max_memory_allocated() / 1e6}
 
 
-def table(results: dict[str, list[dict[str, Any]]], flop: float) -> None:
+def table(results: dict[str, list[dict[str, Any]]], rounds: int, flop: float) -> None:
     """Median (lowest–highest), the ratio to the textbook's loop, and the share of the peak."""
-    peaks = [each["tflops"] for each in results["products"]]
-    print(f"{'products':16}{spread(peaks):>28} TFLOP/s")
-    speeds = {name: [each["images_s"] for each in results[name]] for name in CONTENDERS}
+    whole = {name: figures for name, figures in results.items() if len(figures) == rounds}
+    peaks = [each["tflops"] for each in whole.get("products", [])]
+    if peaks:
+        print(f"{'products':16}{spread(peaks):>28} TFLOP/s")
+    speeds = {name: [each["images_s"] for each in whole.get(name, [])] for name in CONTENDERS}
     for name, speed in speeds.items():
-        share = ratios([100e-12 * flop * each for each in speed], peaks)
-        line = f"{name:16}{spread(speed):>28} images/s, {spread(share)} % of the products"
-        print(f"{line}, {spread(ratios(speed, speeds['textbook']))} times textbook")
+        line = f"{name:16}{spread(speed) if speed else 'failed':>28}"
+        if speed and peaks:
+            share = ratios([100e-12 * flop * each for each in speed], peaks)
+            line += f" images/s, {spread(share)} % of the products"
+        if speed and speeds["textbook"]:
+            line += f", {spread(ratios(speed, speeds['textbook']))} times textbook"
+        print(line)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="one round of short timings")
     parser.add_argument("--only", help="run one contender, once, in this process")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("there is no CUDA card here, so there is nothing to time.", file=sys.stderr)
         raise SystemExit(2)
     if options.only:
+        least = QUICK_SECONDS if options.quick else SECONDS
         with rounding_to_tf32(False):
-            print(json.dumps(alone(options.only, SETTINGS[options.settings[0]])))
+            print(json.dumps(alone(options.only, SETTINGS[options.settings[0]], least)))
         return
+    rounds, names = 1 if options.quick else options.rounds, ["products", *CONTENDERS]
     card, cudnn = torch.cuda.get_device_name(CARD), torch.backends.cudnn.version()
     about = {**machine(), "device": card, "cuda": torch.version.cuda, "cudnn": cudnn}
-    found = {}
+    found: dict[str, Any] = {}
     for name in options.settings:
-        losses, words = check(SETTINGS[name]), ["--settings", name]
-        results = compare(__file__, ["products", *CONTENDERS], options.rounds, words)
-        flop = fbf.layers(SETTINGS[name].network).flops_training
+        recipe, words = SETTINGS[name], ["--settings", name, *["--quick"] * options.quick]
+        print(f"{name} on {card}, batch {recipe.batch_size}, {rounds} rounds", flush=True)
+        try:
+            losses = check(recipe)
+        except Exception:  # the other settings may still be timed
+            found[name] = {"failed": traceback.format_exc()}
+            print(found[name]["failed"], flush=True)
+            continue
+        results = compare(__file__, names, rounds, words, all_must_run=False)
+        flop = fbf.layers(recipe.network).flops_training
         found[name] = {"losses": losses, "flop_an_image": flop, "results": results}
-        print(f"{name} on {card}, batch {SETTINGS[name].batch_size}, {options.rounds} rounds")
-        table(results, flop)
-    path = save(f"gpu-{re.sub('[^a-z0-9]+', '-', card.lower())}", {"about": about, **found})
-    print(f"raw figures: {path}")
+        table(results, rounds, flop)
+        # Saved each time: a card that is lent may be taken back.
+        path = save(f"gpu-{re.sub('[^a-z0-9]+', '-', card.lower())}", {"about": about, **found})
+        print(f"raw figures: {path}", flush=True)
+    if any("failed" in each for each in found.values()):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -55,16 +55,22 @@ Contender = Callable[..., dict[str, float]]
 
 
 def compare(
-    program: str, names: Sequence[str], rounds: int, arguments: Sequence[str]
+    program: str,
+    names: Sequence[str],
+    rounds: int,
+    arguments: Sequence[str],
+    *,
+    all_must_run: bool = True,
 ) -> dict[str, list[dict[str, float]]]:
     """Run ``program --only NAME ARGUMENTS…`` for each name in turn, ``rounds`` times.
 
     Each run prints one JSON object as its last line; ``cold_s``, the wall clock of the whole
-    process, is added to it.
+    process, is added to it. Where not ``all_must_run``, one that fails leaves no figures behind,
+    and is left out of the rounds that follow.
     """
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(rounds):
-        for name in names:
+        for name in [name for name in names if len(results[name]) == number]:
             begin = time.perf_counter()
             done = subprocess.run(
                 [sys.executable, program, "--only", name, *arguments],
@@ -74,7 +80,12 @@ def compare(
             )
             cold = time.perf_counter() - begin
             if done.returncode:
-                raise SystemExit(f"{name} failed:\n{done.stderr}")
+                failure = f"{name} failed:\n{done.stderr}"
+                if all_must_run:
+                    raise SystemExit(failure)
+                print(failure, file=sys.stderr, flush=True)
+                continue
+            print(done.stderr, end="", file=sys.stderr)  # what it had to tell
             figures = {"cold_s": cold, **json.loads(done.stdout.splitlines()[-1])}
             results[name].append(figures)
             line = ", ".join(f"{key} {value:.5g}" for key, value in figures.items())

@@ -2,10 +2,12 @@
 
     python benchmarks/memory.py
     python benchmarks/memory.py --recipes alexnet-d2l --engine eager
+    python benchmarks/memory.py --device cuda --engine cuda
 
 Each training is a process of its own: it is made ready, foreseen, trained for an epoch of a few
 batches with a checkpoint every few seconds, and tested. Measured is the most real memory that the
-system ever gave that process, interpreter and libraries included.
+system ever gave that process, interpreter and libraries included; on a card, the most that PyTorch
+ever gave out of the card's.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fivebyfive import api, capacity
 from fivebyfive.looking.foresight import foresee
@@ -40,29 +44,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipes", nargs="+", choices=BATCHES, default=list(BATCHES))
     parser.add_argument("--engine", default="auto")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--only", nargs=2, metavar=("RECIPE", "BATCH"), help="one, in this process")
     options = parser.parse_args()
     if options.only:
         recipe, batch = options.only
-        print(json.dumps(measure(recipe, int(batch), options.engine)))
+        print(json.dumps(measure(recipe, int(batch), options.engine, options.device)))
         return
     rows = []
     for recipe in options.recipes:
         for batch in BATCHES[recipe]:
-            rows.append(row := alone(recipe, batch, options.engine))
+            rows.append(row := alone(recipe, batch, options.engine, options.device))
             print(
                 f"{recipe:14} {row['engine']:6} batch {batch:5}: foreseen "
                 f"{row['foreseen'] / 1e6:6.0f} MB, measured {row['measured'] / 1e6:6.0f} MB, "
                 f"{100 * (row['foreseen'] / row['measured'] - 1):+5.1f} %",
                 flush=True,
             )
-    name = f"memory-{options.engine}"
+    place = "" if options.device == "cpu" else f"{options.device.replace(':', '')}-"
+    name = f"memory-{place}{options.engine}"
     print(f"raw figures: {save(name, {'about': machine(), 'results': rows})}")
 
 
-def alone(recipe: str, batch: int, engine: str) -> dict[str, Any]:
+def alone(recipe: str, batch: int, engine: str, device: str) -> dict[str, Any]:
     """:func:`measure` in a fresh process."""
-    words = ["--only", recipe, str(batch), "--engine", engine]
+    words = ["--only", recipe, str(batch), "--engine", engine, "--device", device]
     done = subprocess.run(
         [sys.executable, __file__, *words], capture_output=True, text=True, check=False
     )
@@ -72,23 +78,25 @@ def alone(recipe: str, batch: int, engine: str) -> dict[str, Any]:
     return row
 
 
-def measure(recipe: str, batch: int, engine: str) -> dict[str, Any]:
+def measure(recipe: str, batch: int, engine: str, device: str) -> dict[str, Any]:
     """Foresee one training and train it; bytes."""
     limit = max(LEAST, STEPS * batch)
     session = api.ready(
-        recipe, engine=engine, device="cpu", batch_size=batch, limit=limit, epochs=1
+        recipe, engine=engine, device=device, batch_size=batch, limit=limit, epochs=1
     )
     before = capacity.resident()
     foresight = foresee(session)
     after = capacity.resident()
     with tempfile.TemporaryDirectory() as path, folder.claimed(Path(path), recipe) as claimed:
         Record(claimed, session, every=EVERY).train([])
+    on_card = session.device.type == "cuda"
+    most = torch.cuda.max_memory_allocated(session.device) if on_card else capacity.most_resident()
     return {
         "recipe": recipe,
         "batch": batch,
         "engine": session.engine.name,
         "foreseen": foresight.peak,
-        "measured": capacity.most_resident(),
+        "measured": most,
         "foreseeing": after - before,
         **foresight.as_dict(),
     }

@@ -99,7 +99,7 @@ def test_cudas_switches_are_put_back(rounding: bool) -> None:
     def switches() -> tuple[object, ...]:
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         if hasattr(cudnn, "conv"):
-            return matmul.fp32_precision, cudnn.conv.fp32_precision
+            return tuple(each.fp32_precision for each in (matmul, cudnn.conv, cudnn.rnn))
         return matmul.allow_tf32, cudnn.allow_tf32
 
     before = switches()

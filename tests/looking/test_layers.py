@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -209,3 +211,9 @@ def test_lazy_layers_are_refused():
     lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
     with pytest.raises(NetworkError, match=r"'1.weight' isn't decided yet"):
         describe(lazy, (1, 8, 8))
+
+
+def test_a_table_brings_nothing_to_draw_with() -> None:
+    code = "import sys, fivebyfive as fbf; fbf.layers('lenet'); print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

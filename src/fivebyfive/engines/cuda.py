@@ -18,8 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.splits import Split
-from ..kernels.tracing import holds, hooked, same
+from ..kernels.internals import hooked
+from ..kernels.tracing import holds, same
 from ..recipes import Recipe
+from .allocator import prepare
 from .dropout import keys
 from .eager import Eager, read
 from .graphs import CudaGraphs, Graphs, Replay, draws
@@ -67,6 +69,9 @@ class Cuda(Eager):
         self.checks_steps = False
         # Only a card has them; elsewhere this is the eager engine.
         self._graphs: Graphs | None = CudaGraphs(device) if device.type == "cuda" else None
+        if self._graphs is not None:
+            with self._graphs.stream():
+                prepare(device)
         self._steps: dict[tuple[int, int], Steps] = {}  # by images in a step, and number of steps
         self._computed: Counter[int] = Counter()  # steps that weren't recorded, by their images
         self._held: list[object] = []  # on the network's modules, when they were recorded
@@ -127,6 +132,7 @@ class Cuda(Eager):
 
     def _capture(self, images: int, count: int) -> Replay:
         assert self._graphs is not None
+        self.optimizer.zero_grad()  # what is free now is given back before a recording begins
         try:
             with self._arithmetic.stepping(), capturable(self.optimizer):
                 return self._graphs.capture(functools.partial(self._compute, images, count))

@@ -23,7 +23,7 @@ from ..errors import NetworkError
 from ..modes import in_mode
 from ..randomness import STEP, TEST, derive, kept, reseed
 from ..recipes import Optimizer, Recipe
-from .allocator import keep_large_buffers, release, trim
+from .allocator import prepare, release, trim
 from .dropout import DropoutByImage, may_drop
 from .micro_batches import Undo, checked, in_parts, parts, test_in_parts, until_it_fits, warnings
 from .out_of_memory import is_out_of_memory
@@ -55,8 +55,7 @@ class Eager:
         self.recipe = recipe
         self.micro_batch = checked(micro_batch, recipe.batch_size)
         self._arithmetic = Arithmetic(recipe.precision, device)
-        if device.type == "cpu":
-            keep_large_buffers()
+        prepare(device)
         self.network = network.to(device)
         if not network.training:
             # Parts in evaluation mode are frozen on purpose; a whole network is just from a test.

@@ -66,11 +66,18 @@ class CudaGraphs:
         it that is read later.
         """
         graph = torch.cuda.CUDAGraph()
-        # "thread_local": another thread, a listener's for instance, may go on using the card.
-        with torch.cuda.graph(
-            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
-        ):
-            work()
+        try:
+            # "thread_local": another thread, a listener's for instance, may go on using the card.
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            ):
+                work()
+        except BaseException:
+            # PyTorch up to 2.11 would take the generator for one in a recording from here on, and
+            # refuse to draw from it. A copy of its state isn't in any.
+            generator = torch.cuda.default_generators[self._stream.device.index]
+            generator.graphsafe_set_state(generator.clone_state())
+            raise
         replay: Replay = graph.replay
         return replay
 

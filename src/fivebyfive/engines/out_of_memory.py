@@ -10,7 +10,8 @@ from ..capacity import free
 from ..errors import OutOfMemoryError
 
 #: What stands in the errors of those that don't raise PyTorch's own kind: its CPU allocator on
-#: Linux and on Windows, its MPS allocator, CUDA itself and its libraries, C++, and oneDNN.
+#: Linux and on Windows, its MPS allocator, CUDA itself and its libraries, C++, oneDNN, and PyTorch
+#: where none of cuDNN's ways to compute a convolution finds the workspace it needs.
 _TEXTS = (
     "can't allocate memory",
     "not enough memory",
@@ -19,6 +20,7 @@ _TEXTS = (
     "bad_alloc",
     "could not create a memory object",
     "could not create a primitive",
+    "unable to find an engine",
 )
 
 _UNITS = {"bytes": 0, "k": 10, "m": 20, "g": 30, "t": 40}  # as powers of two

@@ -1,7 +1,8 @@
 """In which precision the products are computed: float32, bfloat16 or TensorFloat-32.
 
 Weights, gradients, the optimizer, the loss and all sums are float32 in each of them. ``fp32`` is
-just that, on cards too, where PyTorch by itself lets convolutions round to TensorFloat-32.
+just that, on cards too, where PyTorch by itself lets convolutions and recurrent layers round to
+TensorFloat-32.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def rounding_to_tf32(rounding: bool) -> Iterator[None]:
     switches: list[tuple[Any, str, Any]]
     if hasattr(cudnn, "conv"):  # PyTorch 2.9 and later, which warn of the older switches
         kind = "tf32" if rounding else "ieee"
-        switches = [(matmul, "fp32_precision", kind), (cudnn.conv, "fp32_precision", kind)]
+        places = (matmul, cudnn.conv, cudnn.rnn)
+        switches = [(place, "fp32_precision", kind) for place in places]
     else:
         switches = [(matmul, "allow_tf32", rounding), (cudnn, "allow_tf32", rounding)]
     before = [getattr(place, name) for place, name, _ in switches]

@@ -28,11 +28,11 @@ class Foresight:
     """What a training holds at its fullest on its device, in bytes.
 
     ``program`` is what the process holds beside the training: the interpreter, PyTorch and its
-    libraries (next to nothing on a card). ``data`` are both splits as they are stored.
-    ``checkpoint`` are the copies that are written while the training goes on. ``step`` is the rest,
-    part by part, for ``batch_size`` images at once, and ``holes`` is what freed buffers leave
-    between others, too small for the next. ``testing`` is the total during a test of ``tested``
-    images at once.
+    libraries (on a card, the workspaces that cuBLAS keeps). ``data`` are both splits as they are
+    stored. ``checkpoint`` are the copies that are written while the training goes on. ``step`` is
+    the rest, part by part, for ``batch_size`` images at once, and ``holes`` is what freed buffers
+    leave between others, too small for the next. ``testing`` is the total during a test of
+    ``tested`` images at once.
 
     ``micro_batch`` is the largest equal split of the batch that fits (all of it, half, a quarter,
     …), ``test_batch`` that of the images tested at once; ``None`` where not even one image does.
