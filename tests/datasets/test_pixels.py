@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -41,12 +41,13 @@ def test_28_to_224_is_pillows_to_the_pixel(images):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32 - 1))
-def test_any_size_is_pillows_within_one_grey_level(size, side, seed):
+@example(48, 60, 252070642)  # where float32 comes out two grey levels off
+def test_any_size_is_pillows(size, side, seed):
     rng = np.random.default_rng(seed)
     images = torch.from_numpy(rng.integers(0, 256, (2, 1, size, size), dtype=np.uint8))
-    got = Pixels(side)(images) * 255
+    got = Pixels(side)(images)
     assert got.shape == (2, 1, side, side)
-    assert (got - pillow(images, side)).abs().max() < 1.01
+    assert torch.equal(got, pillow(images, side) / 255)
 
 
 def test_channels_are_resized_alike(images):

@@ -70,17 +70,19 @@ class Pixels:
 def _resized(x: Tensor, side: int) -> Tensor:
     """Whole values 0..255 in float32 ``[N, C, S, S]``, to the same in ``[N, C, side, side]``."""
     weights = _weights(x.shape[-1], side, x.device)
-    # In lower precision than float32 the pixels would come out different.
+    # In lower precision the pixels would come out different.
     with torch.autocast(x.device.type, enabled=False):
-        rows = (x @ weights.T).add_(0.5).floor_()
-        return (weights @ rows).add_(0.5).floor_()
+        rows = (x.to(weights.dtype) @ weights.T).add_(0.5).floor_()
+        return (weights @ rows).add_(0.5).floor_().float()
 
 
 @functools.cache  # a recorded step on a card reads it where it is
 def _weights(size: int, side: int, device: torch.device) -> Tensor:
     """The matrix ``[side, size]`` that resizes one dimension: Pillow's ``precompute_coeffs``.
 
-    28 to 224 needs only multiples of 1/16, which makes the float32 products exact.
+    Of a type in which all sums of products are exact, since half a grey level is rounded up: 28 to
+    224 needs only multiples of 1/16, which is float32; most others need float64. Apple's devices
+    have none, so there a pixel may be a level or two off.
     """
     scale = size / side
     stretch = max(scale, 1.0)  # the triangle reaches this far to each side, in source pixels
@@ -93,4 +95,6 @@ def _weights(size: int, side: int, device: torch.device) -> Tensor:
         total = sum(raw)
         for i, weight in enumerate(raw, start=first):
             matrix[row, i] = math.floor(weight / total * _PRECISION + 0.5) / _PRECISION
-    return matrix.float().to(device)
+    sixteen_bits = matrix * (1 << 16)  # and eight of a pixel are what float32 holds
+    exact = torch.equal(sixteen_bits, sixteen_bits.floor())
+    return (matrix.float() if exact or device.type == "mps" else matrix).to(device)

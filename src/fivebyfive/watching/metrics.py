@@ -138,7 +138,7 @@ def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a ``metrics.jsonl``. A last line that a kill cut short is left out.
 
     Raises:
-        RunError: the file can't be read, or a line is no JSON object or longer than 64 KiB.
+        RunError: the file can't be read, or a line is no row of ours or longer than 64 KiB.
     """
     rows: list[dict[str, Any]] = []
     try:
@@ -161,9 +161,10 @@ def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
         values = json.loads(line)
     except (ValueError, RecursionError):
         values = None
-    if not isinstance(values, dict):
+    # A stranger's file of something else, however long, ends here at its first line.
+    if not isinstance(values, dict) or not isinstance(values.get("event"), str):
         raise RunError(
-            f"{path}, line {number}: expected a JSON object, found {line[:40]!r}. "
+            f'{path}, line {number}: expected a JSON object with an "event", found {line[:40]!r}. '
             "The file was changed or damaged; remove that line to read the rest."
         )
     return values
