@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -119,7 +120,10 @@ def foresee(session: Session, micro_batch: int | None = None) -> Foresight:
     shape = Pixels(recipe.resize).shape(data.train.shape)
     engine, device = session.engine, session.device
     needs = demand.of_engine(engine.name, network, engine.recipe, shape, device)
-    # Asked for first: PyTorch's optimizers bring libraries, which then count as held.
+    # First come the libraries that a training brings, so that they count as held: what draws its
+    # curves, and what PyTorch's optimizers need.
+    for library in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+        importlib.import_module(library)
     moments = sum(moment.nbytes for moment in engine.optimizer_state().values())
 
     def step(count: int) -> tuple[Memory, int]:
@@ -130,8 +134,11 @@ def foresee(session: Session, micro_batch: int | None = None) -> Foresight:
     stored = _stored(data.train) + _stored(data.test)
     held, free = _held(device), capacity.free(device)
     program = max(0, held - stored - whole.weights - moments)
-    # A copy of weights and moments that is written while the training goes on.
-    checkpoint = whole.weights + whole.optimizer if device.type == "cpu" else 0
+    # A copy of weights and moments that is written while the training goes on. It is let go in the
+    # midst of a step, and about every second time the largest gradient then lacks a place.
+    largest = max((parameter.nbytes for parameter in network.parameters()), default=0)
+    copies = whole.weights + whole.optimizer + largest // 2
+    checkpoint = copies if device.type == "cpu" else 0
     rest = program + stored + checkpoint
     lasting = rest + whole.weights + whole.gradients + whole.optimizer
 
