@@ -173,12 +173,3 @@ def train(engine: Eager, data: Dataset, epochs: range, stretch: int = 100) -> li
             assert times.compute > 0
         tallies += [tally, engine.evaluate()]
     return tallies
-
-
-def same(one: Eager, other: Eager) -> None:
-    """To the last bit: on one CPU both do the same operations in the same order."""
-    for name, value in one.network.state_dict().items():
-        assert torch.equal(value, other.network.state_dict()[name]), name
-    states = one.optimizer_state(), other.optimizer_state()
-    assert states[0].keys() == states[1].keys()
-    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

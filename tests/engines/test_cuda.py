@@ -15,7 +15,8 @@ from fivebyfive.engines.graphs import Replay
 from fivebyfive.engines.precision import lacks
 from fivebyfive.engines.work import Epoch, Tally
 
-from .recording import BATCH, CPU, NETWORKS, Recorder, build, eager, recipe, recorded, same, train
+from .comparing import same
+from .recording import BATCH, CPU, NETWORKS, Recorder, build, eager, recipe, recorded, train
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("sgd", 0.02), ("adam", 0.002)])

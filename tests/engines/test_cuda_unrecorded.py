@@ -15,7 +15,8 @@ from fivebyfive.engines.graphs import Replay
 from fivebyfive.engines.work import Epoch, Tally
 from fivebyfive.randomness import epoch_order
 
-from .recording import BATCH, Forks, Recorder, build, eager, recipe, recorded, same, small, train
+from .comparing import same
+from .recording import BATCH, Forks, Recorder, build, eager, recipe, recorded, small, train
 
 
 class Picks(nn.Module):

@@ -15,7 +15,8 @@ from fivebyfive.engines.eager import Eager
 from fivebyfive.engines.work import Tally
 from fivebyfive.kernels.library import report
 
-from .guarded import BATCH, epoch, no_room, recipe, same
+from .comparing import same
+from .guarded import BATCH, epoch, no_room, recipe
 
 CPU = torch.device("cpu")
 needs_kernels = pytest.mark.skipif(not report().active, reason="the kernels aren't built here")

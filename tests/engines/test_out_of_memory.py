@@ -16,7 +16,8 @@ from fivebyfive.engines.out_of_memory import is_out_of_memory
 from fivebyfive.engines.work import Tally
 from fivebyfive.errors import OutOfMemoryError
 
-from .guarded import BATCH, ERRORS, epoch, guard_of, network, recipe, same
+from .comparing import same
+from .guarded import BATCH, ERRORS, epoch, guard_of, network, recipe
 
 CPU = torch.device("cpu")
 PLACES = ["forward", "backward", "optimizer"]
