@@ -32,9 +32,9 @@ from contenders import OneByOne, network
 from fivebyfive import api, recipes
 from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.engines.allocator import keep_large_buffers
-from fivebyfive.engines.team import joined
-from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.randomness import epoch_order
+from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.process_group import init_process_group
+from fivebyfive.lib.randomness import epoch_order
 from harness import RESULTS, compare, fma_peak, machine, ratios, save, spread
 
 RECIPE = recipes.get("alexnet-d2l")
@@ -80,13 +80,15 @@ def bf16() -> Step:
 def ours(precision: str = "fp32") -> Step:
     """The engine that ``fivebyfive train`` takes here, in one process or several."""
     images = (WARM + TIMED) * RECIPE.batch_size
-    session = api.ready(RECIPE.name, device="cpu", precision=precision, limit=images, team=joined())
+    session = api.ready(
+        RECIPE.name, device="cpu", precision=precision, limit=images, processes=init_process_group()
+    )
     epoch = Epoch(1, epoch_order(RECIPE.seed, 1, images), RECIPE.batch_size)
     steps = iter(range(epoch.steps))
 
     def step() -> float:
         first = next(steps)
-        return session.engine.train(epoch, first, first + 1, Tally())[0].mean_loss
+        return session.engine.train(epoch, first, first + 1, Metrics())[0].mean_loss
 
     return step
 
@@ -195,12 +197,12 @@ def main() -> None:
     parser.add_argument("--only", help="run one, once, in this process")
     options = parser.parse_args()
     if options.only:
-        figures, team = alone(options.only), joined()
-        if team.leads:
+        figures, processes = alone(options.only), init_process_group()
+        if processes.is_main:
             print(json.dumps(figures))
-        if team.size > 1:
-            team.exchange(None)
-            team.leave(0)
+        if processes.size > 1:
+            processes.exchange(None)
+            processes.leave(0)
         return
     everyone = list(SCALING) if options.scaling else ["products", *CONTENDERS]
     results = compare(__file__, options.contenders or everyone, options.rounds, [])

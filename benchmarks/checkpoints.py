@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from fivebyfive import api
-from fivebyfive.runs.keeping import Keeping
+from fivebyfive.runs.checkpointer import RunCheckpointer
 from fivebyfive.runs.record import Record
-from fivebyfive.training.following import Unkept
+from fivebyfive.training.following import NoCheckpointer
 from harness import compare, machine, ratios, save, spread
 
 
-class Timed(Keeping):
+class Timed(RunCheckpointer):
     """Checkpoints as they are, with a clock beside them."""
 
     waited = written = 0.0
@@ -35,9 +35,9 @@ class Timed(Keeping):
         """As it is."""
         self._timed(super().keep, *args)
 
-    def keep_now(self, *args: Any, **named: Any) -> None:
+    def save_now(self, *args: Any, **named: Any) -> None:
         """As it is."""
-        self._timed(super().keep_now, *args, **named)
+        self._timed(super().save_now, *args, **named)
 
     def wait(self) -> None:
         """As it is."""
@@ -86,15 +86,19 @@ def measure(recipe: str, kept: bool) -> dict[str, float]:
     session = api.ready(recipe)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         record = Record(Path(folder), session)
-        keeping = Timed(record.path, session, record._log)
-        record.keeping = keeping if kept else _Nothing()
+        checkpointer = Timed(record.path, session, record._log)
+        record.checkpointer = checkpointer if kept else _Nothing()
         begin = time.perf_counter()
         record.train([])
         seconds = time.perf_counter() - begin
-        return {"train_s": seconds, "waited_s": keeping.waited, "writer_s": keeping.written}
+        return {
+            "train_s": seconds,
+            "waited_s": checkpointer.waited,
+            "writer_s": checkpointer.written,
+        }
 
 
-class _Nothing(Unkept):
+class _Nothing(NoCheckpointer):
     def wait(self) -> None:
         """Nothing to wait for."""
 

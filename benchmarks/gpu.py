@@ -34,9 +34,9 @@ import fivebyfive as fbf
 from contenders import OneByOne, network
 from fivebyfive import api, recipes
 from fivebyfive.datasets.pixels import Pixels
+from fivebyfive.engines.interface import Epoch, Metrics
 from fivebyfive.engines.precision import rounding_to_tf32
-from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.randomness import epoch_order
+from fivebyfive.lib.randomness import epoch_order
 from fivebyfive.recipes import Recipe
 from harness import compare, machine, product_peak, ratios, save, spread
 
@@ -113,9 +113,9 @@ def ours(recipe: Recipe, engine: str = "cuda", device: str = "cuda") -> Run:
             stop = min(whole, first + end - done)
             order = epoch_order(recipe.seed, number + 1, count)[: whole * size]
             epoch = Epoch(number + 1, order.to(session.device), size)
-            tally, _ = session.engine.train(epoch, first, stop, Tally())
+            tally, _ = session.engine.train(epoch, first, stop, Metrics())
             done += stop - first
-        for notice in session.engine.news():
+        for notice in session.engine.notices():
             print(f"{engine}: {notice.message}", file=sys.stderr)
         return tally.mean_loss
 

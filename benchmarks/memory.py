@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
-from fivebyfive import api, capacity
-from fivebyfive.looking.foresight import foresee
+from fivebyfive import api
+from fivebyfive.lib import free_memory as capacity
+from fivebyfive.memory.estimate import estimate_memory
 from fivebyfive.runs import folder
 from fivebyfive.runs.record import Record
 from harness import machine, save
@@ -85,10 +86,13 @@ def measure(recipe: str, batch: int, engine: str, device: str) -> dict[str, Any]
         recipe, engine=engine, device=device, batch_size=batch, limit=limit, epochs=1
     )
     before = capacity.resident()
-    foresight = foresee(session)
+    foresight = estimate_memory(session)
     after = capacity.resident()
-    with tempfile.TemporaryDirectory() as path, folder.claimed(Path(path), recipe) as claimed:
-        Record(claimed, session, every=EVERY).train([])
+    with (
+        tempfile.TemporaryDirectory() as path,
+        folder.create_run_dir(Path(path), recipe) as run,
+    ):
+        Record(run, session, every=EVERY).train([])
     on_card = session.device.type == "cuda"
     most = torch.cuda.max_memory_allocated(session.device) if on_card else capacity.most_resident()
     return {

@@ -10,7 +10,7 @@ from torch import nn
 
 import fivebyfive as fbf
 from fivebyfive import recipes, runs
-from fivebyfive.errors import (
+from fivebyfive.lib.errors import (
     DataError,
     DivergedError,
     NetworkError,
@@ -19,7 +19,7 @@ from fivebyfive.errors import (
     ShapeError,
     UnknownNameError,
 )
-from fivebyfive.training.events import Event, Stretch
+from fivebyfive.training.events import ChunkDone, Event
 
 
 class Tiny(nn.Sequential):
@@ -78,7 +78,7 @@ class Mover:
         self._folder = folder
 
     def on(self, event: Event) -> None:
-        if isinstance(event, Stretch):
+        if isinstance(event, ChunkDone):
             os.chdir(self._folder)
 
     def close(self) -> None:
@@ -283,7 +283,7 @@ def test_pictures_that_cant_be_drawn_dont_lose_the_verdict(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fivebyfive.examine.draw_confusion", full)
+    monkeypatch.setattr("fivebyfive.verbs.examine.draw_confusion", full)
     with pytest.warns(UserWarning, match=r"can't draw the pictures in .*No space left"):
         assert fbf.test(run, data=tiny_folder).images == 20
 

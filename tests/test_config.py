@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fivebyfive import config
-from fivebyfive.errors import RecipeError
+from fivebyfive.lib.errors import RecipeError
 
 
 def test_reads_settings_with_either_spelling(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fivebyfive import networks, recipes
-from fivebyfive.errors import RecipeError, UnknownNameError
+from fivebyfive.lib.errors import RecipeError, UnknownNameError
 from fivebyfive.recipes import RECIPES, SETTINGS, Published, Recipe
 
 named = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())

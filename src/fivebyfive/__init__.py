@@ -13,34 +13,34 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__
 
 if TYPE_CHECKING:
     from . import d2l, datasets, networks, recipes
     from .api import load_run, train
-    from .errors import FiveByFiveError
-    from .examine import layers, test
     from .kernels.accelerate import accelerate
+    from .lib.errors import FiveByFiveError
     from .recipes import Recipe
-    from .reproduction import reproduce
-    from .resuming import resume
     from .runs import Run
+    from .verbs.examine import layers, test
+    from .verbs.reproduce import reproduce
+    from .verbs.resume import resume
 
 #: The module that each public name comes from; for a room, nothing.
 _HOMES = {
-    "FiveByFiveError": "errors",
+    "FiveByFiveError": "lib.errors",
     "accelerate": "kernels.accelerate",
     "Recipe": "recipes",
     "Run": "runs",
     "d2l": "",
     "datasets": "",
-    "layers": "examine",
+    "layers": "verbs.examine",
     "load_run": "api",
     "networks": "",
     "recipes": "",
-    "reproduce": "reproduction",
-    "resume": "resuming",
-    "test": "examine",
+    "reproduce": "verbs.reproduce",
+    "resume": "verbs.resume",
+    "test": "verbs.examine",
     "train": "api",
 }
 

@@ -13,15 +13,15 @@ from torch import nn
 
 from . import config as configuration
 from . import datasets, networks, recipes, runs, watching
-from .engines.team import ALONE, Team, joined
-from .errors import DataError, NetworkError, RecipeError, RunError, UnknownNameError
-from .files import expanded
-from .looking.foresight import foresee
+from .engines.process_group import SINGLE_PROCESS, ProcessGroup, init_process_group
+from .lib.errors import DataError, NetworkError, RecipeError, RunError, UnknownNameError
+from .lib.files import expanded
+from .memory.estimate import estimate_memory
 from .recipes import Recipe
 from .runs import Run
+from .runs.checkpointer import EVERY
 from .runs.finishing import finish
-from .runs.folder import check_free, claimed
-from .runs.keeping import EVERY
+from .runs.folder import check_free, create_run_dir
 from .runs.record import Record
 from .training.events import Listener
 from .training.progress import Progress
@@ -32,7 +32,7 @@ from .watching.tensorboard import TensorBoard
 What = str | Recipe | nn.Module
 
 #: What a network without a recipe of its own is trained with.
-OWN: dict[str, Any] = {"init": "default", "optimizer": "adam", "lr": 0.001}
+USER_NETWORK_SETTINGS: dict[str, Any] = {"init": "default", "optimizer": "adam", "lr": 0.001}
 
 
 def train(
@@ -77,15 +77,15 @@ def train(
             training came.
         Interrupted: (a ``KeyboardInterrupt``) Ctrl-C or SIGTERM came; ``resume`` goes on.
     """
-    team, record = joined(), None
+    processes, record = init_process_group(), None
     with contextlib.ExitStack() as held:
-        with team.reporting():
+        with processes.reporting():
             if config is not None:
                 given = {key: value for key, value in settings.items() if value is not None}
                 settings = {**configuration.read(config), **given}
                 named = settings.pop(configuration.RECIPE, None)
                 what = named if what is None else what
-            path = _path(run) if run is not None and team.leads else None
+            path = _path(run) if run is not None and processes.is_main else None
             every = seconds(checkpoint_every)
             watchers = watchers_for(watch, listeners, tensorboard)
             session = ready(
@@ -94,15 +94,15 @@ def train(
                 device=device,
                 engine=engine,
                 micro_batch=micro_batch,
-                team=team,
+                processes=processes,
                 **settings,
             )
-            session = foretold(session, micro_batch)
-            if team.leads:
-                folder = held.enter_context(claimed(path, session.recipe.name))
+            session = with_memory_estimate(session, micro_batch)
+            if processes.is_main:
+                folder = held.enter_context(create_run_dir(path, session.recipe.name))
                 record = Record(folder, session, every=every)
                 if isinstance(what, nn.Module):  # nothing else could make its first weights again
-                    record.keeping.keep_now(Progress())
+                    record.checkpointer.save_now(Progress())
         return finish(session, record, watchers)
 
 
@@ -113,7 +113,7 @@ def ready(
     device: str = "auto",
     engine: str = "auto",
     micro_batch: int | None = None,
-    team: Team = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
     **settings: Any,
 ) -> Session:
     """Everything :func:`train` needs, found and checked, with nothing written yet."""
@@ -133,23 +133,23 @@ def ready(
         device=device,
         engine=engine,
         micro_batch=micro_batch,
-        team=team,
+        processes=processes,
     )
 
 
-def foretold(session: Session, micro_batch: int | None) -> Session:
+def with_memory_estimate(session: Session, micro_batch: int | None) -> Session:
     """With words for the memory it will take.
 
     Where that isn't there, batches are computed in parts from the start, unless the user said how.
     """
     try:
-        foreseen = foresee(session, micro_batch)
+        estimate = estimate_memory(session, micro_batch)
     except NetworkError:  # it can't be followed without running it
         return session
-    if micro_batch is None and session.team.size == 1:
-        session.engine.micro_batch = foreseen.micro_batch or 1
-        session.engine.test_batch = foreseen.test_batch or 1
-    return dataclasses.replace(session, memory=str(foreseen))
+    if micro_batch is None and session.processes.size == 1:
+        session.engine.micro_batch = estimate.micro_batch or 1
+        session.engine.test_batch = estimate.test_batch or 1
+    return dataclasses.replace(session, memory=str(estimate))
 
 
 def resolve(what: What | None) -> Recipe:
@@ -164,13 +164,17 @@ def resolve(what: What | None) -> Recipe:
         return what
     if isinstance(what, nn.Module):
         kind = type(what).__name__
-        return Recipe(name=_slug(kind), network=kind, source="a network of your own", **OWN)
+        return Recipe(
+            name=_slug(kind), network=kind, source="a network of your own", **USER_NETWORK_SETTINGS
+        )
     if not isinstance(what, str):
         kind = f"the class {what.__name__}" if isinstance(what, type) else type(what).__name__
         raise RecipeError(f"can't train {kind}; expected a name, a Recipe, or an nn.Module.")
-    if networks.is_own(what):
+    if networks.is_user_network(what):
         name = _slug(what.rpartition(":")[2])
-        return Recipe(name=name, network=what, source="a network of your own", **OWN)
+        return Recipe(
+            name=name, network=what, source="a network of your own", **USER_NETWORK_SETTINGS
+        )
     if what in networks.NETWORKS:
         what = networks.NETWORKS[what].recipe
     if what not in recipes.RECIPES:

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, get_args
 
-from . import __version__, commands, networks, recipes
+from . import commands, networks, recipes
 from .commands import Outcome
-from .errors import FiveByFiveError
+from .lib.errors import FiveByFiveError
+from .version import __version__
 
 Command = Callable[[argparse.Namespace], Outcome]
 

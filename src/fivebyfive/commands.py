@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import recipes
-from .errors import DataError, RecipeError
+from .lib.errors import DataError, RecipeError
 
 
 @dataclass
@@ -25,8 +25,9 @@ class Outcome:
 
 def train(options: argparse.Namespace) -> Outcome:
     """``fivebyfive train``: the training is shown on stderr."""
-    from . import api, resuming
-    from .engines.team import joined
+    from . import api
+    from .engines.process_group import init_process_group
+    from .verbs import resume as resuming
 
     settings = {name: getattr(options, name) for name in recipes.SETTINGS}
     common: dict[str, Any] = {
@@ -42,7 +43,7 @@ def train(options: argparse.Namespace) -> Outcome:
         if options.allow_change:
             raise RecipeError("--allow-change goes with --resume RUN only.")
         run = api.train(options.what, run=options.run, config=options.config, **common, **settings)
-        return Outcome(run.result if joined().leads else None)
+        return Outcome(run.result if init_process_group().is_main else None)
     for flag in ("run", "config"):
         if getattr(options, flag) is not None:
             raise RecipeError(f"--{flag} doesn't go with --resume: the run has its own already.")
@@ -55,7 +56,7 @@ def train(options: argparse.Namespace) -> Outcome:
         **common,
         **settings,
     )
-    if not joined().leads:
+    if not init_process_group().is_main:
         return Outcome(None)
     if run.trained is not None or options.quiet:
         return Outcome(run.result)
@@ -65,7 +66,7 @@ def train(options: argparse.Namespace) -> Outcome:
 
 def test(options: argparse.Namespace) -> Outcome:
     """``fivebyfive test``: the pictures go into the run folder."""
-    from . import examine
+    from .verbs import examine
 
     verdict = examine.test(
         options.run, data=options.data, network=options.network, device=options.device
@@ -75,7 +76,7 @@ def test(options: argparse.Namespace) -> Outcome:
 
 def layers(options: argparse.Namespace) -> Outcome:
     """``fivebyfive layers``."""
-    from . import examine
+    from .verbs import examine
 
     found = examine.layers(
         options.what,
@@ -89,7 +90,7 @@ def layers(options: argparse.Namespace) -> Outcome:
 
 def reproduce(options: argparse.Namespace) -> Outcome:
     """``fivebyfive reproduce``: leaves with 1 when a figure lies outside its range."""
-    from .reproduction import reproduce as run
+    from .verbs.reproduce import reproduce as run
 
     found = run(
         options.recipes or ["lenet-d2l"],
@@ -133,7 +134,7 @@ def data(options: argparse.Namespace) -> Outcome:
 
 def doctor(_: argparse.Namespace) -> Outcome:
     """``fivebyfive doctor``."""
-    from .doctor import examine
+    from .verbs.doctor import examine
 
     findings = examine()
     width = max(map(len, findings))

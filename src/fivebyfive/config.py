@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .errors import RecipeError, unknown
-from .files import expanded
-from .networks import NETWORKS, is_own
+from .lib.errors import RecipeError, unknown
+from .lib.files import expanded
+from .networks import NETWORKS, is_user_network
 from .recipes import RECIPES, SETTINGS, Recipe
 
 if sys.version_info >= (3, 11):
@@ -51,7 +51,7 @@ def read(path: str | Path) -> dict[str, Any]:
             _check(key, value)
         except RecipeError as error:
             raise RecipeError(f"{path}: {error}") from error
-        if key in (RECIPE, "network") and is_own(value):
+        if key in (RECIPE, "network") and is_user_network(value):
             raise RecipeError(
                 f"{path}: {key} is {value!r}. Code of your own is only run where you name it "
                 f"yourself: fivebyfive train {value} --config {path}."
@@ -72,5 +72,5 @@ def _check(key: str, value: Any) -> None:
         raise RecipeError(unknown("setting", key, [*SETTINGS, RECIPE]))
     else:
         Recipe(**{"name": "any", "network": "any", key: value})  # which checks it
-    if key in KNOWN and value not in KNOWN[key] and not is_own(value):
+    if key in KNOWN and value not in KNOWN[key] and not is_user_network(value):
         raise RecipeError(unknown(key, value, KNOWN[key]))

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
-from .errors import RecipeError, UnknownNameError, unknown
+from .lib.errors import RecipeError, UnknownNameError, unknown
 
 Optimizer = Literal["sgd", "adam"]
 Initialisation = Literal["xavier", "default"]

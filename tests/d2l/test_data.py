@@ -14,7 +14,7 @@ from fivebyfive import d2l, datasets
 from fivebyfive.d2l.data import Batches, near
 from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.datasets.splits import Dataset, Split
-from fivebyfive.errors import RecipeError
+from fivebyfive.lib.errors import RecipeError
 
 
 class Textbook(TorchDataset):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fivebyfive import d2l
-from fivebyfive.errors import ShapeError
+from fivebyfive.lib.errors import ShapeError
 
 
 @settings(deadline=None, max_examples=30)

@@ -9,7 +9,7 @@ from torch import nn
 
 from fivebyfive import d2l
 from fivebyfive.d2l import measures
-from fivebyfive.errors import DataError
+from fivebyfive.lib.errors import DataError
 
 
 def test_accumulator_sums_and_resets():

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import fivebyfive as fbf
 from fivebyfive import d2l
-from fivebyfive.errors import DataError, RecipeError
+from fivebyfive.lib.errors import DataError, RecipeError
 
 LAST_LINES = re.compile(
     r"training on cpu\nloss (\d\.\d{3}), train acc (\d\.\d{3}), test acc (\d\.\d{3})\n"

@@ -3,7 +3,7 @@ import pytest
 
 from fivebyfive.datasets import arrays
 from fivebyfive.datasets.folder import NAMES
-from fivebyfive.errors import DataError, DataNotFoundError
+from fivebyfive.lib.errors import DataError, DataNotFoundError
 
 from .made import encode
 

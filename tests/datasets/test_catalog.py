@@ -5,7 +5,7 @@ import pytest
 
 from fivebyfive.datasets import catalog
 from fivebyfive.datasets.folder import NAMES
-from fivebyfive.errors import UnknownNameError
+from fivebyfive.lib.errors import UnknownNameError
 
 ENTRIES = list(catalog.CATALOG.values())
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from fivebyfive import files
 from fivebyfive.datasets import fetch
 from fivebyfive.datasets.folder import NAMES
-from fivebyfive.errors import DataError
+from fivebyfive.lib import files
+from fivebyfive.lib.errors import DataError
 
 from .mirror import FAULTS, serving
 

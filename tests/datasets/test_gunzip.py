@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fivebyfive.datasets.gunzip import Gunzip
-from fivebyfive.errors import DataError
+from fivebyfive.lib.errors import DataError
 
 NOISE = np.random.default_rng(0).bytes(300_000)
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fivebyfive.datasets import idx
-from fivebyfive.errors import DataError, DataNotFoundError
+from fivebyfive.lib.errors import DataError, DataNotFoundError
 
 from .made import encode
 

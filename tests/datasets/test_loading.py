@@ -7,7 +7,7 @@ import torch
 
 from fivebyfive import datasets
 from fivebyfive.datasets import catalog, locate
-from fivebyfive.errors import DataError, DataNotFoundError, UnknownNameError
+from fivebyfive.lib.errors import DataError, DataNotFoundError, UnknownNameError
 
 
 @pytest.mark.parametrize("name", datasets.names())

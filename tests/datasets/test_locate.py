@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fivebyfive.datasets import catalog, locate
-from fivebyfive.errors import DataError
+from fivebyfive.lib.errors import DataError
 
 
 def test_the_order_of_places(tiny, tmp_path, places, monkeypatch):

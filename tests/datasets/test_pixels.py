@@ -7,7 +7,7 @@ from PIL import Image
 
 from fivebyfive import datasets
 from fivebyfive.datasets.pixels import Pixels
-from fivebyfive.errors import DataError
+from fivebyfive.lib.errors import DataError
 
 
 @pytest.fixture(scope="module")

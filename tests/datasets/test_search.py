@@ -5,7 +5,7 @@ import pytest
 
 from fivebyfive.datasets import catalog, fetch, idx, locate, search
 from fivebyfive.datasets.folder import NAMES
-from fivebyfive.errors import DataError, DataNotFoundError
+from fivebyfive.lib.errors import DataError, DataNotFoundError
 
 
 def spoil(folder, name=NAMES[0]):

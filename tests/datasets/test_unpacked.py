@@ -7,7 +7,7 @@ import pytest
 
 from fivebyfive.datasets import arrays, idx, locate, search, unpacked
 from fivebyfive.datasets.folder import NAMES
-from fivebyfive.errors import DataError
+from fivebyfive.lib.errors import DataError
 
 
 @pytest.fixture

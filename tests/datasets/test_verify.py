@@ -10,7 +10,7 @@ import pytest
 from fivebyfive import cli, datasets
 from fivebyfive.datasets import catalog
 from fivebyfive.datasets.folder import NAMES
-from fivebyfive.errors import DataError, DataNotFoundError
+from fivebyfive.lib.errors import DataError, DataNotFoundError
 
 from .mirror import serving
 

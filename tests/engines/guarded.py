@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.work import Epoch
+from fivebyfive.engines.interface import Epoch
 from fivebyfive.recipes import Recipe
 
 BATCH = 16

@@ -17,8 +17,8 @@ from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.cuda import Cuda
 from fivebyfive.engines.eager import Eager
 from fivebyfive.engines.graphs import Replay
-from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.randomness import epoch_order
+from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.lib.randomness import epoch_order
 from fivebyfive.recipes import Recipe
 
 CPU = torch.device("cpu")
@@ -162,14 +162,14 @@ def recorded(
     return engine
 
 
-def train(engine: Eager, data: Dataset, epochs: range, stretch: int = 100) -> list[Tally]:
+def train(engine: Eager, data: Dataset, epochs: range, chunk: int = 100) -> list[Metrics]:
     """Train epoch by epoch, some steps at a time, and test; all sums."""
     device, tallies = engine._device, []
     for number in epochs:
         order = epoch_order(0, number, len(data.train)).to(device)
-        epoch, tally = Epoch(number, order, engine.recipe.batch_size), Tally()
-        for first in range(0, epoch.steps, stretch):
-            tally, times = engine.train(epoch, first, min(first + stretch, epoch.steps), tally)
+        epoch, tally = Epoch(number, order, engine.recipe.batch_size), Metrics()
+        for first in range(0, epoch.steps, chunk):
+            tally, times = engine.train(epoch, first, min(first + chunk, epoch.steps), tally)
             assert times.compute > 0
         tallies += [tally, engine.evaluate()]
     return tallies

@@ -13,9 +13,9 @@ from fivebyfive.cli import program
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.cuda import AT_ONCE, WARM_UP, Cuda
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.precision import lacks
-from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.errors import DeviceError
+from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.precision import why_unsupported
+from fivebyfive.lib.errors import DeviceError
 from fivebyfive.recipes import Precision
 
 from .recording import BATCH, NETWORKS, Forks, build, recipe, small, train
@@ -48,7 +48,7 @@ def here() -> torch.device:
 def test_computes_what_the_eager_engine_does(
     name: str, optimizer: str, precision: Precision, data: Dataset
 ) -> None:
-    if reason := lacks(precision, here()):
+    if reason := why_unsupported(precision, here()):
         pytest.skip(reason)
     loss = "nll" if name == "convnet" else "cross-entropy"
     r = recipe(optimizer=optimizer, lr=0.002, loss=loss, precision=precision)
@@ -56,7 +56,7 @@ def test_computes_what_the_eager_engine_does(
     for kind in (Eager, Cuda):
         engine = kind(copy.deepcopy(net), r, data.train, data.test, here())
         tallies = train(engine, data, range(1, 5))
-        assert engine.news() == []
+        assert engine.notices() == []
         results.append(([tally.loss for tally in tallies], engine.network.state_dict()))
     # Kernels that add up in no fixed order leave the last bits open.
     rounding = 1 if precision == "fp32" else 10
@@ -76,7 +76,7 @@ def test_goes_on_where_a_recording_fails(data: Dataset) -> None:
         engine = kind(copy.deepcopy(net), recipe(), data.train, data.test, here())
         results.append([tally.loss for tally in train(engine, data, range(1, 4))])
     assert results[0] == pytest.approx(results[1], rel=1e-3)
-    (notice,) = engine.news()
+    (notice,) = engine.notices()
     assert "a step can't be recorded (" in notice.message
     assert torch.rand(1, device=here()).isfinite()  # its generator still draws
     torch.cuda.empty_cache()
@@ -91,7 +91,7 @@ def test_goes_on_where_memory_runs_out(kind: type[Eager], data: Dataset) -> None
 
     def weights(micro_batch: int | None) -> tuple[Eager, dict[str, Tensor]]:
         engine = kind(copy.deepcopy(net), r, data.train, data.test, here(), micro_batch)
-        engine.train(Epoch(1, order, batch), 0, 1, Tally())
+        engine.train(Epoch(1, order, batch), 0, 1, Metrics())
         return engine, engine.network.state_dict()
 
     whole = torch.cuda.get_device_properties(here()).total_memory
@@ -103,5 +103,5 @@ def test_goes_on_where_memory_runs_out(kind: type[Eager], data: Dataset) -> None
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0, here())
     assert engine.micro_batch < batch
-    assert "out-of-memory" in {notice.kind for notice in engine.news()}
+    assert "out-of-memory" in {notice.kind for notice in engine.notices()}
     torch.testing.assert_close(found, weights(engine.micro_batch)[1], rtol=0, atol=0)

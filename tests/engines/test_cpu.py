@@ -14,9 +14,9 @@ from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.engines.cpu import Cpu
 from fivebyfive.engines.dropout import DropoutByImage
 from fivebyfive.engines.eager import LOSSES, Eager
-from fivebyfive.engines.work import Epoch, Tally
+from fivebyfive.engines.interface import Epoch, Metrics
 from fivebyfive.kernels.library import VARIABLE, report
-from fivebyfive.randomness import epoch_order
+from fivebyfive.lib.randomness import epoch_order
 from fivebyfive.training.weights import build_seeded
 
 CPU = torch.device("cpu")
@@ -26,7 +26,7 @@ def run(engine, network, recipe, data):
     made = engine(copy.deepcopy(network), recipe, data.train, data.test, CPU)
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(1))
     epoch = Epoch(1, order, 16)
-    tally, times = made.train(epoch, 0, 2, Tally())
+    tally, times = made.train(epoch, 0, 2, Metrics())
     tally, _ = made.train(epoch, 2, epoch.steps, tally)
     assert times.data > 0
     assert times.compute > 0
@@ -71,7 +71,7 @@ def test_hooks_see_every_step(tiny):
     engine = Cpu(network, recipe, tiny.train, tiny.test, CPU)
     seen = []
     network[3].register_forward_hook(lambda *_: seen.append(1))
-    engine.train(Epoch(1, torch.arange(60), 20), 0, 3, Tally())
+    engine.train(Epoch(1, torch.arange(60), 20), 0, 3, Metrics())
     assert len(seen) == 3
 
 
@@ -92,7 +92,7 @@ def test_hooks_on_gradients_are_heeded(kind, listen, tiny):
     before = copy.deepcopy(network.state_dict())
     engine = kind(network, recipes.get("lenet-d2l"), tiny.train, tiny.test, CPU)
     listen(network[0].weight)
-    engine.train(Epoch(1, torch.arange(60), 20), 0, 3, Tally())
+    engine.train(Epoch(1, torch.arange(60), 20), 0, 3, Metrics())
     assert torch.equal(network[0].weight, before["0.weight"])
     assert not torch.equal(network[3].weight, before["3.weight"])
 
@@ -120,7 +120,7 @@ def test_pytorch_takes_over_with_the_moments_that_are_there(tiny):
     losses = []
     for engine in (Eager, Cpu):
         made = engine(copy.deepcopy(network), recipe, tiny.train, tiny.test, CPU)
-        epoch, tally = Epoch(1, torch.arange(60), 16), Tally()
+        epoch, tally = Epoch(1, torch.arange(60), 16), Metrics()
         for step in range(epoch.steps):
             if step == 2:
                 hook = made.network.conv1.register_forward_hook(lambda *_: None)
@@ -199,7 +199,7 @@ def apart(recipe, data, count=200, engines=(Cpu,)):
     found = []
     for epoch, step in steps(recipe, data, count):
         loss = exact.step(epoch, step)
-        tallies = [engine.train(epoch, step, step + 1, Tally())[0] for engine in made]
+        tallies = [engine.train(epoch, step, step + 1, Metrics())[0] for engine in made]
         found.append([abs(tally.mean_loss - loss) / loss for tally in tallies])
     return torch.tensor(found).T
 
@@ -234,7 +234,7 @@ def test_every_step_is_that_of_float64(recipe, count, kink):
         engine.network.load_state_dict(exact.network.state_dict())
         engine.load_optimizer_state(exact.state())
         loss = exact.step(epoch, step)
-        tally, _ = engine.train(epoch, step, step + 1, Tally())
+        tally, _ = engine.train(epoch, step, step + 1, Metrics())
         assert abs(tally.mean_loss - loss) < NEAR * loss
         parameters = (engine.network.parameters(), exact.network.parameters(), before)
         for found, expected, old in zip(*parameters, strict=True):

@@ -12,8 +12,8 @@ from torch import nn
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines import cuda
 from fivebyfive.engines.graphs import Replay
-from fivebyfive.engines.precision import lacks
-from fivebyfive.engines.work import Epoch, Tally
+from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.precision import why_unsupported
 
 from .comparing import same
 from .recording import BATCH, CPU, NETWORKS, Recorder, build, eager, recipe, recorded, train
@@ -31,27 +31,27 @@ def test_computes_what_the_eager_engine_does(
     epochs = range(1, 5)
     assert train(engine, data, epochs) == train(reference, data, epochs)
     same(engine, reference)
-    assert engine.news() == []
+    assert engine.notices() == []
     # Of 4 × 14 whole batches and 4 smaller ones the first two each weren't recorded.
     assert recorder.captured == 3  # eight whole batches, one, and the smaller one
     assert recorder.replayed == (1 + 4) + 3 * (1 + 6) + 2
 
 
-@pytest.mark.parametrize("stretch", [1, 3, 9])
+@pytest.mark.parametrize("chunk", [1, 3, 9])
 @pytest.mark.parametrize("at_once", [1, 2, 5])
 def test_neither_stretches_nor_steps_at_once_matter(
-    at_once: int, stretch: int, data: Dataset, monkeypatch: pytest.MonkeyPatch
+    at_once: int, chunk: int, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda, "AT_ONCE", at_once)
     r, net, recorder = recipe(optimizer="adam", lr=0.002), build("small"), Recorder()
     reference = eager(copy.deepcopy(net), r, data)
     engine = recorded(net, r, data, recorder)
-    assert train(engine, data, range(1, 4), stretch) == train(reference, data, range(1, 4))
+    assert train(engine, data, range(1, 4), chunk) == train(reference, data, range(1, 4))
     same(engine, reference)
-    assert recorder.captured == 2 + (1 < at_once <= stretch)
+    assert recorder.captured == 2 + (1 < at_once <= chunk)
 
 
-@pytest.mark.skipif(bool(lacks("bf16", CPU)), reason="this processor has no bfloat16")
+@pytest.mark.skipif(bool(why_unsupported("bf16", CPU)), reason="this processor has no bfloat16")
 def test_bfloat16(data: Dataset) -> None:
     r, net, recorder = recipe(precision="bf16"), build("small"), Recorder()
     reference = eager(copy.deepcopy(net), r, data)
@@ -75,13 +75,13 @@ def test_dropout_is_drawn_anew_in_every_step_and_epoch(data: Dataset) -> None:
     order = torch.arange(BATCH).repeat(4)  # the same images in every step
     losses = []
     for number in range(1, 5):
-        tally, _ = engine.train(Epoch(number, order, BATCH), 0, 4, Tally())
+        tally, _ = engine.train(Epoch(number, order, BATCH), 0, 4, Metrics())
         losses += [tally.loss]
     assert recorder.replayed > 8
     assert len(set(losses)) == 4
     assert losses[2] != pytest.approx(losses[3], rel=1e-3)
     # Within an epoch an image has one mask, as with the eager engine.
-    again, _ = engine.train(Epoch(3, order, BATCH), 0, 4, Tally())
+    again, _ = engine.train(Epoch(3, order, BATCH), 0, 4, Metrics())
     assert again.loss == losses[2]
 
 
@@ -91,7 +91,7 @@ def test_a_recorded_stretch_is_read_once(data: Dataset, monkeypatch: pytest.Monk
     reads = []
     read = cuda.read
     monkeypatch.setattr(cuda, "read", lambda *args: reads.append(1) or read(*args))
-    engine.train(Epoch(4, torch.arange(58), BATCH), 0, 15, Tally())
+    engine.train(Epoch(4, torch.arange(58), BATCH), 0, 15, Metrics())
     assert len(reads) == 1
 
 
@@ -129,7 +129,7 @@ def test_follows_what_is_done_to_the_layers(data: Dataset) -> None:
     assert train(engine, data, range(4, 6)) == train(reference, data, range(4, 6))
     same(engine, reference)
     assert recorder.captured == captured + 3  # once more, and not in every stretch
-    assert engine.news() == []
+    assert engine.notices() == []
 
 
 def test_adam_is_told_only_while_recording(data: Dataset) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.graphs import Replay
-from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.randomness import epoch_order
+from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.lib.randomness import epoch_order
 
 from .comparing import same
 from .recording import BATCH, Forks, Recorder, build, eager, recipe, recorded, small, train
@@ -87,11 +87,11 @@ def test_what_cant_be_recorded_is_computed(
     engine = recorded(build(make), r, data, Recorder())
     assert train(engine, data, range(1, 4), 6) == train(reference, data, range(1, 4), 6)
     same(engine, reference)
-    assert [(notice.kind, notice.message) for notice in engine.news()] == [
+    assert [(notice.kind, notice.message) for notice in engine.notices()] == [
         ("engine", f"from here on without CUDA graphs, as the eager engine computes: {reason}.")
     ]
     assert engine.micro_batch == BATCH
-    assert engine.news() == []
+    assert engine.notices() == []
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -112,7 +112,7 @@ def test_a_recording_that_fails_leaves_no_trace(
     engine = recorded(net, r, data, Recorder(failure))
     assert train(engine, data, range(1, 3)) == train(reference, data, range(1, 3))
     same(engine, reference)
-    (notice,) = engine.news()
+    (notice,) = engine.notices()
     assert notice.message.endswith(f": a step can't be recorded ({reason}).")
 
 
@@ -129,7 +129,7 @@ def test_a_recording_that_fails_later(data: Dataset) -> None:
     assert train(engine, data, range(1, 5)) == train(reference, data, range(1, 5))
     same(engine, reference)
     assert recorder.replayed > 10
-    assert len(engine.news()) == 1
+    assert len(engine.notices()) == 1
 
 
 def test_batches_in_parts_are_computed(data: Dataset) -> None:
@@ -138,7 +138,7 @@ def test_batches_in_parts_are_computed(data: Dataset) -> None:
     engine = recorded(net, recipe(), data, recorder, 2)
     assert train(engine, data, range(1, 3)) == train(reference, data, range(1, 3))
     same(engine, reference)
-    (notice,) = engine.news()
+    (notice,) = engine.notices()
     assert notice.message.endswith(": batches are computed in parts.")
     assert recorder.captured == 0
 
@@ -158,11 +158,11 @@ def test_out_of_memory_in_a_computed_step(data: Dataset, monkeypatch: pytest.Mon
     monkeypatch.setattr(engine.optimizer, "step", no_room)  # in the second smaller batch
     epoch = Epoch(2, epoch_order(0, 2, 58), BATCH)
     for each in (engine, reference):
-        each.train(epoch, 14, 15, Tally())
+        each.train(epoch, 14, 15, Metrics())
         train(each, data, range(3, 4))
     assert engine.micro_batch == 1
     same(engine, reference)
-    assert [notice.kind for notice in engine.news()] == ["engine", "out-of-memory"]
+    assert [notice.kind for notice in engine.notices()] == ["engine", "out-of-memory"]
 
 
 def test_a_short_test_gives_the_graphs_memory_back(data: Dataset) -> None:
@@ -181,4 +181,4 @@ def test_a_short_test_gives_the_graphs_memory_back(data: Dataset) -> None:
     reference = eager(build("lenet"), recipe(), data)
     train(reference, data, range(1, 3))
     assert train(engine, data, range(3, 4)) == train(reference, data, range(3, 4))
-    assert engine.news() == []
+    assert engine.notices() == []

@@ -14,10 +14,10 @@ from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.allocator import keep_large_buffers
 from fivebyfive.engines.eager import TEST_BATCH, Eager, lay_out, make_optimizer
-from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.errors import DeviceError, UnknownNameError
-from fivebyfive.looking.live import Live
-from fivebyfive.randomness import epoch_order
+from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.lib.errors import DeviceError, UnknownNameError
+from fivebyfive.lib.randomness import epoch_order
+from fivebyfive.memory.tensor_lifetimes import TensorLifetimes
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.weights import build_seeded
 
@@ -88,7 +88,7 @@ def test_computes_what_the_textbook_loop_computes(name: str, optimizer: str, tin
     engine = Eager(copy.deepcopy(start), r, tiny.train, tiny.test, CPU)
     for number, total in enumerate(expected, 1):
         each = epoch(tiny, number)
-        tally, _ = engine.train(each, 0, each.steps, Tally())
+        tally, _ = engine.train(each, 0, each.steps, Metrics())
         assert tally.count == 60
         assert tally.loss == pytest.approx(total, rel=1e-5, abs=1e-5)
     for mine, theirs in zip(engine.network.parameters(), trained.parameters(), strict=True):
@@ -100,7 +100,7 @@ def test_where_an_epoch_is_cut_changes_nothing(name: str, tiny: Dataset) -> None
     results = []
     for cuts in ([0, 4], [0, 1, 2, 3, 4], [0, 3, 4]):
         engine = Eager(network(name), recipe(), tiny.train, tiny.test, CPU)
-        tally = Tally()
+        tally = Metrics()
         for first, stop in itertools.pairwise(cuts):
             tally, _ = engine.train(epoch(tiny), first, stop, tally)
             engine.evaluate()  # nor does a test in between
@@ -126,7 +126,7 @@ def test_what_a_forward_draws_differs_between_steps_and_seeds(tiny: Dataset) -> 
     for seed, micro_batch in ((0, None), (0, None), (1, None), (0, 8)):
         spy = Spy()
         engine = Eager(spy, recipe(seed=seed), tiny.train, tiny.test, CPU, micro_batch)
-        engine.train(epoch(tiny), 0, 4, Tally())
+        engine.train(epoch(tiny), 0, 4, Metrics())
         drawn.append(spy.drawn)
     assert len(set(drawn[0])) == 4
     assert drawn[0] == drawn[1]
@@ -141,7 +141,7 @@ def test_the_programs_random_state_is_its_own(tiny: Dataset) -> None:
     torch.manual_seed(9)
     expected = torch.rand(4)
     torch.manual_seed(9)
-    engine.train(epoch(tiny), 0, 4, Tally())
+    engine.train(epoch(tiny), 0, 4, Metrics())
     engine.evaluate()
     assert torch.equal(torch.rand(4), expected)
 
@@ -187,7 +187,7 @@ def test_frozen_parts_keep_their_mode_and_a_tested_network_trains(tiny: Dataset)
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     net[2].eval()
     engine = Eager(net, recipe(), tiny.train, tiny.test, CPU)
-    engine.train(epoch(tiny), 0, 2, Tally())
+    engine.train(epoch(tiny), 0, 2, Metrics())
     engine.evaluate()
     assert net.training
     assert not net[2].training
@@ -205,7 +205,7 @@ def test_frozen_parameters_stay() -> None:
 def test_large_images_are_made_for_a_batch_alone() -> None:
     """At most 200 MB beyond the stored bytes, also for a test's larger batch."""
     stored = torch.zeros(TEST_BATCH, 1, 28, 28, dtype=torch.uint8)
-    with Live() as live:
+    with TensorLifetimes() as live:
         images = Pixels(224, 0.28, 0.35)(stored)
     assert images.shape == (TEST_BATCH, 1, 224, 224)
     assert live.peak <= 200_000_000
@@ -243,6 +243,6 @@ def test_a_stretch_ends_with_the_step_that_diverged(name: str, tiny: Dataset) ->
     network = build_seeded(lambda: networks.build("convnet", 1, 3), "default", 0, torch.empty(0))
     engine = engines.make(name, network, recipe, tiny.train, tiny.test, torch.device("cpu"))
     epoch = Epoch(1, torch.arange(60), 7)
-    tally, _ = engine.train(epoch, 0, 6, Tally())
+    tally, _ = engine.train(epoch, 0, 6, Metrics())
     assert not math.isfinite(tally.loss)
     assert tally.count == 14  # the first step made the weights huge, the second showed it

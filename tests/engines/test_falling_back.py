@@ -12,7 +12,7 @@ from fivebyfive import networks
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.cpu import Cpu
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.work import Tally
+from fivebyfive.engines.interface import Metrics
 from fivebyfive.kernels.library import report
 
 from .comparing import same
@@ -40,12 +40,12 @@ def test_the_kernels_run_out_of_memory(
     assert failing._stepper is not None
     monkeypatch.setattr(failing._stepper, "train", no_room)
     each = epoch(tiny)
-    tallies = [engine.train(each, 0, each.steps, Tally())[0] for engine in (failing, started)]
+    tallies = [engine.train(each, 0, each.steps, Metrics())[0] for engine in (failing, started)]
     assert tallies[0] == tallies[1]
     assert failing._stepper is None
     assert failing.evaluate() == started.evaluate()
     same(failing, started)
-    assert [notice.message.split(",")[0] for notice in failing.news()] == [
+    assert [notice.message.split(",")[0] for notice in failing.notices()] == [
         "out of memory at 16 images at a time: from here on 2 × 8"
     ]
 
@@ -68,7 +68,7 @@ def test_pytorch_goes_on_with_the_kernels_moments(lenet: nn.Module, tiny: Datase
     losses = []
     for kind in (Cpu, Eager):
         engine = kind(copy.deepcopy(lenet), r, tiny.train, tiny.test, CPU)
-        tally, _ = engine.train(each, 0, 2, Tally())
+        tally, _ = engine.train(each, 0, 2, Metrics())
         engine.micro_batch = 8
         losses.append(engine.train(each, 2, each.steps, tally)[0].loss)
         steps = [v for name, v in engine.optimizer_state().items() if name.endswith("/step")]

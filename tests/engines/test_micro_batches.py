@@ -14,9 +14,9 @@ from torch import nn
 from fivebyfive import engines, networks
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.eager import Eager
+from fivebyfive.engines.interface import Metrics
 from fivebyfive.engines.micro_batches import in_parts, parts
-from fivebyfive.engines.work import Tally
-from fivebyfive.errors import RecipeError
+from fivebyfive.lib.errors import RecipeError
 
 from .guarded import epoch, network, recipe
 
@@ -49,7 +49,7 @@ def test_gradients_of_parts_are_those_of_the_whole(micro_batch: int, tiny: Datas
     engine = Eager(net, recipe(lr=1e-9), tiny.train, tiny.test, CPU, micro_batch)
     each = epoch(tiny)
     for step in (0, each.steps - 1):
-        tally, _ = engine.train(each, step, step + 1, Tally())
+        tally, _ = engine.train(each, step, step + 1, Metrics())
         indices = each.batch(step)
         images = tiny.train.images[indices].double() / 255
         exact.zero_grad()
@@ -78,12 +78,12 @@ def test_refuses_what_cant_be(micro_batch: Any, message: str, tiny: Dataset) -> 
 
 def test_warns_where_batches_are_normalised(tiny: Dataset) -> None:
     engine = engines.make("eager", network(), recipe(), tiny.train, tiny.test, CPU, 4)
-    (notice,) = engine.news()
+    (notice,) = engine.notices()
     assert notice.kind == "batch-statistics"
     assert "now at most 4 instead of 16: that changes its results" in notice.message
     for net, micro_batch in ((network(), None), (networks.build("lenet", classes=3), 4)):
         engine = engines.make("eager", net, recipe(), tiny.train, tiny.test, CPU, micro_batch)
-        assert engine.news() == []
+        assert engine.notices() == []
     frozen = network()
     frozen[1].eval()
-    assert engines.make("eager", frozen, recipe(), tiny.train, tiny.test, CPU, 4).news() == []
+    assert engines.make("eager", frozen, recipe(), tiny.train, tiny.test, CPU, 4).notices() == []

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from fivebyfive import engines
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.eager import Eager
+from fivebyfive.engines.interface import Metrics
 from fivebyfive.engines.out_of_memory import is_out_of_memory
-from fivebyfive.engines.work import Tally
-from fivebyfive.errors import OutOfMemoryError
+from fivebyfive.lib.errors import OutOfMemoryError
 
 from .comparing import same
 from .guarded import BATCH, ERRORS, epoch, guard_of, network, recipe
@@ -56,16 +56,16 @@ def test_goes_on_as_if_started_so(
         fits = BATCH // 4
     started = kind(network(), r, tiny.train, tiny.test, CPU, fits)
     each = epoch(tiny)
-    tallies = [engine.train(each, 0, each.steps, Tally())[0] for engine in (failing, started)]
+    tallies = [engine.train(each, 0, each.steps, Metrics())[0] for engine in (failing, started)]
     assert failing.micro_batch == started.micro_batch == fits
     assert tallies[0] == tallies[1]
     same(failing, started)
-    told = [notice for notice in failing.news() if notice.kind == "out-of-memory"]
+    told = [notice for notice in failing.notices() if notice.kind == "out-of-memory"]
     assert [notice.message for notice in told] == [
         f"out of memory at 16 images at a time: from here on {BATCH // fits} × {fits}, with the "
         "gradients added up; the batch and its mathematics stay."
     ]
-    assert failing.news() == []
+    assert failing.notices() == []
 
 
 @pytest.mark.parametrize("kind", engines.ENGINES.values())
@@ -74,7 +74,7 @@ def test_in_the_middle_of_a_run(kind: type[Eager], tiny: Dataset) -> None:
     runs = []
     for way in ("fails", "set"):
         engine = kind(network(), recipe(optimizer="adam"), tiny.train, tiny.test, CPU)
-        tally, _ = engine.train(each, 0, 2, Tally())
+        tally, _ = engine.train(each, 0, 2, Metrics())
         if way == "set":
             engine.micro_batch = 8
         else:
@@ -104,7 +104,7 @@ def test_adams_first_step_fails_while_it_makes_its_moments(
 
     monkeypatch.setattr(engine.optimizer, "step", failing_step)
     for each in (engine, started):
-        each.train(epoch(tiny), 0, 3, Tally())
+        each.train(epoch(tiny), 0, 3, Metrics())
     assert next(calls) > allocation
     same(engine, started)
 
@@ -120,7 +120,7 @@ def test_the_test_splits_on_its_own(kind: type[Eager], tiny: Dataset) -> None:
         assert (found.correct, found.count) == (expected.correct, expected.count)
         assert found.loss == pytest.approx(expected.loss, rel=1e-6)
     assert engine.micro_batch == BATCH
-    (notice,) = engine.news()  # told once
+    (notice,) = engine.notices()  # told once
     assert notice.kind == "out-of-memory"
     assert notice.message == (
         "out of memory in the test at 20 images at a time: from here on 4 × 5. The result stays."
@@ -134,7 +134,7 @@ def test_a_single_image_too_many(kind: type[Eager], tiny: Dataset) -> None:
     guard.most = 0
     guard.error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"
                                " 70368744177664 bytes. Error code 12")  # fmt: skip
-    for call in (lambda: engine.train(epoch(tiny), 0, 1, Tally()), engine.evaluate):
+    for call in (lambda: engine.train(epoch(tiny), 0, 1, Metrics()), engine.evaluate):
         with pytest.raises(
             OutOfMemoryError, match="on cpu even with one image at a time"
         ) as caught:
@@ -163,7 +163,7 @@ def test_other_errors_are_the_users_to_see(tiny: Dataset) -> None:
     guard = guard_of(engine)
     guard.most, guard.error = 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        engine.train(epoch(tiny), 0, 1, Tally())
+        engine.train(epoch(tiny), 0, 1, Metrics())
     assert engine.micro_batch == BATCH
 
 
@@ -200,6 +200,6 @@ def test_a_failed_attempt_keeps_no_tensor_alive(tiny: Dataset) -> None:
     guard = guard_of(engine)
     guard.most, guard.place = 5, "backward"
     alive.clear()
-    engine.train(epoch(tiny), 0, 1, Tally())
+    engine.train(epoch(tiny), 0, 1, Metrics())
     assert len(alive) == 1 + 1 + 4  # whole, the first half, and four quarters
     assert alive[:3] == [0, 0, 0]

@@ -13,15 +13,15 @@ from fivebyfive import engines, networks
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines import auto_precision, precision
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.precision import lacks, rounding_to_tf32
-from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.errors import DeviceError
+from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.precision import rounding_to_tf32, why_unsupported
+from fivebyfive.lib.errors import DeviceError
 from fivebyfive.recipes import Recipe
 
 CPU = torch.device("cpu")
 
 needs_bf16 = pytest.mark.skipif(
-    bool(lacks("bf16", CPU)), reason="this processor has no instructions for bfloat16"
+    bool(why_unsupported("bf16", CPU)), reason="this processor has no instructions for bfloat16"
 )
 
 
@@ -65,7 +65,7 @@ def test_bf16_computes_in_it_and_keeps_the_rest_in_fp32(name: str, tiny: Dataset
         spy = net[2]
         assert isinstance(spy, Spy)
         spy.seen.clear()
-        tally, _ = engine.train(epoch(), 0, 4, Tally())
+        tally, _ = engine.train(epoch(), 0, 4, Metrics())
         if kind == "bf16":
             assert set(spy.seen) == {(torch.bfloat16, True)}
         tested = engine.evaluate()
@@ -82,7 +82,7 @@ def test_bf16_leaves_the_kernels_alone(tiny: Dataset) -> None:
     r = recipe(precision="bf16")
     asked = engines.make("cpu", copy.deepcopy(net), r, tiny.train, tiny.test, CPU)
     eager = engines.make("eager", copy.deepcopy(net), r, tiny.train, tiny.test, CPU)
-    assert asked.train(epoch(), 0, 4, Tally())[0] == eager.train(epoch(), 0, 4, Tally())[0]
+    assert asked.train(epoch(), 0, 4, Metrics())[0] == eager.train(epoch(), 0, 4, Metrics())[0]
     assert asked.evaluate() == eager.evaluate()
 
 
@@ -118,7 +118,7 @@ def test_auto_takes_the_fastest_and_says_so(
 
     def measured(engine: Eager, images: int, device: torch.device) -> float:
         tried.append(engine.recipe.precision)
-        engine.train(Epoch(1, torch.arange(images), images), 0, 1, Tally())
+        engine.train(Epoch(1, torch.arange(images), images), 0, 1, Metrics())
         return 0.5 if engine.recipe.precision == faster else 1.25
 
     monkeypatch.setattr(auto_precision, "_measured", measured)
@@ -129,7 +129,7 @@ def test_auto_takes_the_fastest_and_says_so(
     engine = engines.make("auto", net, r, tiny.train, tiny.test, CPU)
     assert tried == ["fp32", "bf16"]
     assert engine.recipe == r.but(precision=faster)
-    (notice,) = engine.news()
+    (notice,) = engine.notices()
     slower = "bf16" if faster == "fp32" else "fp32"
     assert notice.kind == "precision"
     assert notice.message == (
@@ -140,10 +140,10 @@ def test_auto_takes_the_fastest_and_says_so(
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name])
     plain = engines.make("auto", network(), engine.recipe, tiny.train, tiny.test, CPU)
-    assert engine.train(epoch(), 0, 4, Tally())[0] == plain.train(epoch(), 0, 4, Tally())[0]
+    assert engine.train(epoch(), 0, 4, Metrics())[0] == plain.train(epoch(), 0, 4, Metrics())[0]
 
 
 def test_auto_measures_for_real(tiny: Dataset) -> None:
     engine = engines.make("auto", network(), recipe(precision="auto"), tiny.train, tiny.test, CPU)
     assert engine.recipe.precision in ("fp32", "bf16")
-    assert engine.news()[0].message.startswith("precision auto: a step in")
+    assert engine.notices()[0].message.startswith("precision auto: a step in")

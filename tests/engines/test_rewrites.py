@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.cpu import Cpu
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.precision import lacks
+from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.precision import why_unsupported
 from fivebyfive.engines.rewrites import rewritten
-from fivebyfive.engines.work import Epoch, Tally
 from fivebyfive.recipes import Recipe
 
 from .guarded import PLENTY, Guard, guard_of
@@ -59,7 +59,7 @@ def test_pooling_first_is_the_same_bit_for_bit(
 # --- the network stays the user's ----------------------------------------------------------------
 
 
-class Own(nn.Module):
+class UserNetwork(nn.Module):
     """A module that isn't known to run its layers one after the other."""
 
     def __init__(self) -> None:
@@ -106,7 +106,7 @@ def test_chains_within_chains_and_layers_used_twice() -> None:
 @pytest.mark.parametrize(
     "network",
     [
-        Own(),
+        UserNetwork(),
         Backwards(nn.ReLU(), nn.MaxPool2d(2)),
         nn.Sequential(Other(), nn.MaxPool2d(2)),
         nn.Sequential(nn.Sigmoid(), nn.MaxPool2d(2)),
@@ -147,14 +147,14 @@ def small() -> nn.Sequential:
 def train(
     kind: type[Eager], data: Dataset, precision: str = "fp32", micro_batch: int | None = None,
     most: int = PLENTY,
-) -> tuple[Tally, Tally, dict[str, Tensor]]:  # fmt: skip
+) -> tuple[Metrics, Metrics, dict[str, Tensor]]:  # fmt: skip
     """Four steps and a test; ``most``: the images that there is memory for."""
     network = small()
     recipe = Recipe(name="t", network="t", batch_size=16, lr=0.1).but(precision=precision)
     engine = kind(network, recipe, data.train, data.test, CPU, micro_batch)
     guard = guard_of(engine)
     guard.most = most
-    tally, _ = engine.train(Epoch(1, torch.arange(60), 16), 0, 4, Tally())
+    tally, _ = engine.train(Epoch(1, torch.arange(60), 16), 0, 4, Metrics())
     guard.most = PLENTY
     return tally, engine.evaluate(), network.state_dict()
 
@@ -171,7 +171,7 @@ def test_the_engine_learns_what_the_eager_one_does(micro_batch: int | None, tiny
         torch.testing.assert_close(value, expected[2][name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif(bool(lacks("bf16", CPU)), reason="no instructions for bfloat16 here")
+@pytest.mark.skipif(bool(why_unsupported("bf16", CPU)), reason="no instructions for bfloat16 here")
 def test_in_bf16_the_bits_are_the_eager_engines(tiny: Dataset) -> None:
     found, expected = (train(kind, tiny, "bf16") for kind in (Cpu, Eager))
     assert found[:2] == expected[:2]

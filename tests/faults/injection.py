@@ -237,7 +237,7 @@ def _watch_removal(watch: Watch) -> None:
 def install_steps(watch: Watch, clock: bool) -> None:
     """Have stretches of one step each, watched; with ``clock`` a second is a step to the saving."""
     from fivebyfive import engines
-    from fivebyfive.runs import keeping
+    from fivebyfive.runs import checkpointer
     from fivebyfive.training import loop
 
     real = engines.make
@@ -257,6 +257,6 @@ def install_steps(watch: Watch, clock: bool) -> None:
         return engine
 
     engines.make = make
-    loop.StretchLength = lambda: SimpleNamespace(steps=1, took=lambda *_: None)
+    loop.ChunkSizer = lambda: SimpleNamespace(steps=1, took=lambda *_: None)
     if clock:
-        keeping.time = SimpleNamespace(monotonic=lambda: float(watch.steps))
+        checkpointer.time = SimpleNamespace(monotonic=lambda: float(watch.steps))

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from fivebyfive import datasets
-from fivebyfive.errors import FiveByFiveError
+from fivebyfive.lib.errors import FiveByFiveError
 
 STATUS = Path("/proc/self/status")
 

@@ -18,7 +18,7 @@ from tests.datasets.made import Made
 from tests.datasets.mirror import Mirror, serving
 
 from fivebyfive.datasets import catalog, locate, search
-from fivebyfive.errors import DataNotFoundError
+from fivebyfive.lib.errors import DataNotFoundError
 
 from .starting import ARCHIVES, Starter, digests, leftovers, wrong
 

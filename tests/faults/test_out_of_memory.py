@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from fivebyfive import engines
 from fivebyfive.datasets.splits import Split
-from fivebyfive.engines.work import Epoch, Tally
-from fivebyfive.errors import OutOfMemoryError
+from fivebyfive.engines.interface import Epoch, Metrics
 from fivebyfive.kernels.library import report
+from fivebyfive.lib.errors import OutOfMemoryError
 from fivebyfive.recipes import Recipe
 
 if sys.platform != "linux":
@@ -33,7 +33,7 @@ from torch import nn
 from fivebyfive import engines
 from fivebyfive.datasets.splits import Split
 from fivebyfive.engines.allocator import release
-from fivebyfive.engines.work import Epoch, Tally
+from fivebyfive.engines.interface import Epoch, Tally
 from fivebyfive.recipes import Recipe
 
 kind, room, side, *at_a_time = sys.argv[1], *map(int, sys.argv[2:])
@@ -134,7 +134,7 @@ def test_one_image_that_doesnt_fit_is_told() -> None:
     recipe = Recipe(name="t", network="t", batch_size=8, lr=0.1)
     engine = engines.make("eager", network, recipe, split, split, torch.device("cpu"))
     with pytest.raises(OutOfMemoryError) as caught:
-        engine.train(Epoch(1, torch.arange(8), 8), 0, 1, Tally())
+        engine.train(Epoch(1, torch.arange(8), 8), 0, 1, Metrics())
     message = str(caught.value)
     assert message.startswith("out of memory on cpu even with one image at a time")
     assert "4.19e+06 GiB more were asked for" in message

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import fivebyfive as fbf
-from fivebyfive.training.stopping import Interrupted
+from fivebyfive.training.signals import Interrupted
 
 from .conftest import NETWORKS
 from .late_memory import HUNGRY

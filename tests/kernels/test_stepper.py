@@ -10,7 +10,7 @@ from torch import nn
 
 from fivebyfive import networks
 from fivebyfive.kernels.accelerate import accelerate
-from fivebyfive.kernels.stepper import Stepper, Sums, find_whole
+from fivebyfive.kernels.stepper import Stepper, StepSums, match_whole_network
 
 SHAPE = (1, 28, 28)
 TABLE = torch.arange(256) / 255
@@ -44,11 +44,11 @@ def test_steps_of_any_size_have_the_losses_of_float64(name):
     exact = copy.deepcopy(network).double()
     settings = {key: value for key, value in optimizer.defaults.items() if key in ("lr", "betas")}
     reference = type(optimizer)(exact.parameters(), **settings)
-    stepper = Stepper(find_whole(network, SHAPE), SHAPE, TABLE, optimizer)
+    stepper = Stepper(match_whole_network(network, SHAPE), SHAPE, TABLE, optimizer)
     generator = torch.Generator().manual_seed(1)
     for size in (16, 9, 1, 17, 32, 33, 96, 100) * 4:
         order = torch.randperm(len(images), generator=generator)[:size]
-        sums = Sums()
+        sums = StepSums()
         stepper.train(images, labels, order, sums)
         reference.zero_grad()
         scores = exact(TABLE.double()[images[order].long()])
@@ -65,8 +65,8 @@ def test_any_number_of_threads_gives_the_same_bits(isa, name, monkeypatch):
     for threads in (1, 2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         network, optimizer = make(name)
-        stepper = Stepper(find_whole(network, SHAPE), SHAPE, TABLE, optimizer)
-        sums = Sums()
+        stepper = Stepper(match_whole_network(network, SHAPE), SHAPE, TABLE, optimizer)
+        sums = StepSums()
         for first in range(0, 160, 70):
             stepper.train(images, labels, torch.arange(160)[first : first + 70], sums)
         stepper.evaluate(images, labels, sums)
@@ -92,9 +92,9 @@ def test_losses_and_right_answers_are_pytorchs(isa, name, count):
         scores = copy.deepcopy(network).double()(TABLE.double()[images.long()])
     loss = F.cross_entropy(scores, labels, reduction="sum").item()
     correct = int((scores.argmax(1) == labels).sum())
-    stepper = Stepper(find_whole(network, SHAPE), SHAPE, TABLE, optimizer)
+    stepper = Stepper(match_whole_network(network, SHAPE), SHAPE, TABLE, optimizer)
     for given in (images, images / 255):
-        sums = Sums()
+        sums = StepSums()
         stepper.evaluate(given, labels, sums)
         assert sums.loss == pytest.approx(loss, rel=1e-6)
         assert sums.correct == correct
@@ -105,9 +105,9 @@ def test_an_optimizers_own_step_can_go_on_where_the_stepper_left_off():
     images, labels = learnable(32)
     order = torch.arange(32)
     (one, first), (two, second) = make("convnet"), make("convnet")
-    stepper = Stepper(find_whole(one, SHAPE), SHAPE, TABLE, first)
+    stepper = Stepper(match_whole_network(one, SHAPE), SHAPE, TABLE, first)
     for _ in range(3):
-        stepper.train(images, labels, order, Sums())
+        stepper.train(images, labels, order, StepSums())
     for _ in range(4):
         second.zero_grad()
         F.nll_loss(two(images / 255), labels).backward()
@@ -125,22 +125,22 @@ def test_a_checkpoint_loaded_in_between_is_followed(name):
     images, labels = learnable(32)
     order = torch.arange(32)
     network, optimizer = make(name)
-    stepper = Stepper(find_whole(network, SHAPE), SHAPE, TABLE, optimizer)
-    stepper.train(images, labels, order, Sums())
+    stepper = Stepper(match_whole_network(network, SHAPE), SHAPE, TABLE, optimizer)
+    stepper.train(images, labels, order, StepSums())
     saved = copy.deepcopy((network.state_dict(), optimizer.state_dict()))
-    stepper.train(images, labels, order, Sums())
+    stepper.train(images, labels, order, StepSums())
     expected = copy.deepcopy(network.state_dict())
     network.load_state_dict(saved[0], assign=True)
     optimizer.param_groups[0]["params"] = list(network.parameters())
     optimizer.load_state_dict(saved[1])
-    other = Stepper(find_whole(network, SHAPE), SHAPE, TABLE, optimizer)
-    other.train(images, labels, order, Sums())
+    other = Stepper(match_whole_network(network, SHAPE), SHAPE, TABLE, optimizer)
+    other.train(images, labels, order, StepSums())
     assert all(torch.equal(a, expected[key]) for key, a in network.state_dict().items())
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.data = saved[0][next(iter(saved[0]))].new_zeros(parameter.shape)
     optimizer.load_state_dict(saved[1])
-    other.train(images, labels, order, sums := Sums())
+    other.train(images, labels, order, sums := StepSums())
     assert sums.loss == pytest.approx(32 * math.log(10), rel=1e-5)
     assert network.get_parameter(next(reversed(saved[0]))).any()
 
@@ -152,8 +152,10 @@ def test_frozen_parameters_stay(isa):
     network[9].weight.requires_grad_(False)
     before = copy.deepcopy(network.state_dict())
     trained = [p for p in network.parameters() if p.requires_grad]
-    stepper = Stepper(find_whole(network, SHAPE), SHAPE, TABLE, torch.optim.SGD(trained, lr=0.5))
-    stepper.train(images, labels, torch.arange(20), Sums())
+    stepper = Stepper(
+        match_whole_network(network, SHAPE), SHAPE, TABLE, torch.optim.SGD(trained, lr=0.5)
+    )
+    stepper.train(images, labels, torch.arange(20), StepSums())
     changed = {key for key, value in network.state_dict().items() if not value.equal(before[key])}
     assert changed == before.keys() - {"0.weight", "0.bias", "9.weight"}
 
@@ -165,8 +167,8 @@ def test_a_diverging_run_shows_nan(isa, bad):
     with torch.no_grad():
         network.conv1.weight[0, 0, 2, 2] = bad
     expected = F.nll_loss(copy.deepcopy(network)(images / 255), labels).item()
-    stepper = Stepper(find_whole(network, SHAPE), SHAPE, TABLE, optimizer)
-    sums = Sums()
+    stepper = Stepper(match_whole_network(network, SHAPE), SHAPE, TABLE, optimizer)
+    sums = StepSums()
     stepper.train(images, labels, torch.arange(40), sums)
     assert math.isnan(expected)
     assert math.isnan(sums.loss)
@@ -174,14 +176,19 @@ def test_a_diverging_run_shows_nan(isa, bad):
 
 
 def test_only_whole_chains_are_found():
-    assert find_whole(networks.build("lenet"), SHAPE).normalised is False
-    assert find_whole(networks.build("convnet"), SHAPE).normalised is True
-    assert find_whole(networks.build("lenet"), (1, 32, 32)) is None
-    assert find_whole(networks.build("lenet").double(), SHAPE) is None
-    assert find_whole(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), SHAPE) is None
-    assert find_whole(nn.Sequential(*networks.build("lenet"), nn.Dropout()), SHAPE) is None
-    assert find_whole(nn.Sequential(*networks.build("lenet"), nn.LogSoftmax(1)), SHAPE).normalised
-    assert find_whole(nn.Sequential(*networks.build("lenet"), nn.LogSoftmax(0)), SHAPE) is None
+    assert match_whole_network(networks.build("lenet"), SHAPE).normalised is False
+    assert match_whole_network(networks.build("convnet"), SHAPE).normalised is True
+    assert match_whole_network(networks.build("lenet"), (1, 32, 32)) is None
+    assert match_whole_network(networks.build("lenet").double(), SHAPE) is None
+    assert match_whole_network(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), SHAPE) is None
+    assert match_whole_network(nn.Sequential(*networks.build("lenet"), nn.Dropout()), SHAPE) is None
+    assert match_whole_network(
+        nn.Sequential(*networks.build("lenet"), nn.LogSoftmax(1)), SHAPE
+    ).normalised
+    assert (
+        match_whole_network(nn.Sequential(*networks.build("lenet"), nn.LogSoftmax(0)), SHAPE)
+        is None
+    )
     hooked = networks.build("lenet")
     hooked.register_forward_hook(print)
-    assert find_whole(hooked, SHAPE) is None
+    assert match_whole_network(hooked, SHAPE) is None

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fivebyfive import networks, recipes
-from fivebyfive.errors import UnknownNameError
+from fivebyfive.lib.errors import UnknownNameError
 from fivebyfive.networks import NETWORKS, Architecture
 
 named = pytest.mark.parametrize("architecture", NETWORKS.values(), ids=NETWORKS.keys())

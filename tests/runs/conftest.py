@@ -15,9 +15,9 @@ import fivebyfive as fbf
 from fivebyfive import recipes
 from fivebyfive.runs import checkpoints
 from fivebyfive.training import loop
-from fivebyfive.training.events import Event, Stretch
+from fivebyfive.training.events import ChunkDone, Event
 from fivebyfive.training.session import Session, prepare
-from fivebyfive.training.stopping import Interrupted
+from fivebyfive.training.signals import Interrupted
 
 Train = Callable[..., fbf.Run]
 
@@ -44,7 +44,7 @@ class CutAfter:
         self._left, self._cut = stretches, cut
 
     def on(self, event: Event) -> None:
-        if isinstance(event, Stretch):
+        if isinstance(event, ChunkDone):
             self._left -= 1
             if self._left == 0:
                 self._cut()

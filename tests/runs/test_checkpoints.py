@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fivebyfive.errors import NetworkError
+from fivebyfive.lib.errors import NetworkError
 from fivebyfive.runs import checkpoints, tensors
 from fivebyfive.runs.checkpoints import CheckpointError
 

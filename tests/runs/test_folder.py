@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fivebyfive.errors import RunError
+from fivebyfive.lib.errors import RunError
 from fivebyfive.runs import folder
-from fivebyfive.runs.folder import check_free, claimed
+from fivebyfive.runs.folder import check_free, create_run_dir
 
 
 def test_runs_of_one_second_get_folders_of_their_own(
@@ -18,7 +18,7 @@ def test_runs_of_one_second_get_folders_of_their_own(
     monkeypatch.chdir(tmp_path)
 
     def make(_: int) -> Path:
-        with claimed(None, "r") as path:
+        with create_run_dir(None, "r") as path:
             return path
 
     with ThreadPoolExecutor(8) as pool:
@@ -28,23 +28,23 @@ def test_runs_of_one_second_get_folders_of_their_own(
 
 
 def test_an_empty_folder_may_be_used_a_full_one_not(tmp_path: Path) -> None:
-    with claimed(tmp_path / "a" / "b", "r") as made:
+    with create_run_dir(tmp_path / "a" / "b", "r") as made:
         assert made == tmp_path / "a" / "b"
     (tmp_path / "c").mkdir()
-    with claimed(tmp_path / "c", "r"):
+    with create_run_dir(tmp_path / "c", "r"):
         pass
     (tmp_path / "c" / "notes.txt").touch()
-    with pytest.raises(RunError, match="isn't empty"), claimed(tmp_path / "c", "r"):
+    with pytest.raises(RunError, match="isn't empty"), create_run_dir(tmp_path / "c", "r"):
         pass
     (tmp_path / "d").touch()
-    with pytest.raises(RunError, match="is a file"), claimed(tmp_path / "d", "r"):
+    with pytest.raises(RunError, match="is a file"), create_run_dir(tmp_path / "d", "r"):
         pass
 
 
 def test_what_a_killed_start_left_is_in_nobodys_way(tmp_path: Path) -> None:
     (tmp_path / "lock").touch()
     (tmp_path / ".run.json.0123456789ab.part").touch()
-    with claimed(tmp_path, "r"):
+    with create_run_dir(tmp_path, "r"):
         assert sorted(p.name for p in tmp_path.iterdir()) == ["lock", "lock.json"]
 
 
@@ -57,7 +57,7 @@ def test_a_folder_with_a_run_says_how_to_go_on(tmp_path: Path) -> None:
 def test_where_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").write_text("")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(RunError, match="can't write the run folder"), claimed(None, "r"):
+    with pytest.raises(RunError, match="can't write the run folder"), create_run_dir(None, "r"):
         pass
     assert os.listdir() == ["runs"]  # noqa: PTH208
 
@@ -87,6 +87,6 @@ def test_a_run_folder_with_links_in_it_is_refused(tmp_path: Path, name: str) -> 
 
 def test_a_temporary_file_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".song.mp3.part").touch()
-    with pytest.raises(RunError, match="isn't empty"), claimed(tmp_path, "r"):
+    with pytest.raises(RunError, match="isn't empty"), create_run_dir(tmp_path, "r"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".song.mp3.part"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fivebyfive.errors import RunError
+from fivebyfive.lib.errors import RunError
 from fivebyfive.runs.lock import locked
 
 HOLD = """

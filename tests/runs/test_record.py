@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from fivebyfive import runs
-from fivebyfive.errors import RunError
+from fivebyfive.lib.errors import RunError
 from fivebyfive.runs import checkpoints, record
 from fivebyfive.runs.record import Record
 from fivebyfive.training.events import Result
 from fivebyfive.training.session import Session
-from fivebyfive.training.stopping import StoppedAtOnce
+from fivebyfive.training.signals import StoppedAtOnce
 
 
 def state(folder: Path) -> str:

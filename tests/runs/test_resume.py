@@ -9,8 +9,8 @@ import pytest
 
 import fivebyfive as fbf
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.work import Tally
-from fivebyfive.errors import (
+from fivebyfive.engines.interface import Metrics
+from fivebyfive.lib.errors import (
     DataError,
     DivergedError,
     NetworkError,
@@ -55,7 +55,7 @@ def test_as_many_images_at_a_time_as_the_run_had_come_to(
     checkpoints.write(broken.path, int(place.name) + 1, *content, state)
     seen = []
 
-    def evaluate(engine: Eager) -> Tally:
+    def evaluate(engine: Eager) -> Metrics:
         seen.append((engine.micro_batch, engine.test_batch))
         return tested(engine)
 

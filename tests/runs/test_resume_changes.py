@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fivebyfive.errors import DataError, DeviceError, NetworkError, RecipeError
+from fivebyfive.lib.errors import DataError, DeviceError, NetworkError, RecipeError
 
 from .conftest import Train, files_of, fingerprint, resume
 

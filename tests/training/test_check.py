@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.errors import FiveByFiveError, NetworkError, RecipeError, ShapeError
+from fivebyfive.lib.errors import FiveByFiveError, NetworkError, RecipeError, ShapeError
 from fivebyfive.recipes import Recipe
-from fivebyfive.training.check import check, misfit
+from fivebyfive.training.check import check, shape_error
 
 
 def recipe(**changes: object) -> Recipe:
@@ -89,6 +89,6 @@ def test_batch_normalisation_needs_two_images(tiny: Dataset) -> None:
 def test_resizing_is_only_advised_where_it_helps() -> None:
     error = RuntimeError("no")
     square, oblong = torch.rand(2, 1, 28, 28), torch.rand(2, 1, 28, 20)
-    assert "--resize 224" in misfit(recipe(network="alexnet"), square, error)
-    assert "--resize N" in misfit(recipe(), square, error)
-    assert "--resize" not in misfit(recipe(network="lenet"), oblong, error)
+    assert "--resize 224" in shape_error(recipe(network="alexnet"), square, error)
+    assert "--resize N" in shape_error(recipe(), square, error)
+    assert "--resize" not in shape_error(recipe(network="lenet"), oblong, error)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fivebyfive.errors import DeviceError
+from fivebyfive.lib.errors import DeviceError
 from fivebyfive.training import devices
 
 

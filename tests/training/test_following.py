@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.engines.team import Team
-from fivebyfive.engines.work import Epoch, Notice, Tally, Times
-from fivebyfive.errors import DivergedError, OutOfMemoryError
+from fivebyfive.engines.interface import Epoch, Metrics, Notice, Times
+from fivebyfive.engines.process_group import ProcessGroup
+from fivebyfive.lib.errors import DivergedError, OutOfMemoryError
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.broadcast import Broadcast
-from fivebyfive.training.following import Unkept, follow
+from fivebyfive.training.following import NoCheckpointer, follow
 from fivebyfive.training.loop import Loop
-from fivebyfive.training.stopping import Interrupted, Stop
+from fivebyfive.training.signals import Interrupted, Stop
 
 
-class Second(Team):
+class Second(ProcessGroup):
     """The second of two processes; the first says what it is told to."""
 
     def __init__(self, *said: Any) -> None:
@@ -34,7 +34,7 @@ class Second(Team):
 class Session:
     """Only runs, and fails."""
 
-    team = Second()
+    processes = Second()
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -72,28 +72,28 @@ class Counting:
     def __init__(self) -> None:
         self.given: list[int] = []
 
-    def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
+    def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         self.given.append(stop - first)
-        return Tally(1.0, 1, tally.count + len(epoch.order[first:stop])), Times()
+        return Metrics(1.0, 1, tally.count + len(epoch.order[first:stop])), Times()
 
-    def evaluate(self) -> Tally:
-        return Tally(1.0, 1, 20)
+    def evaluate(self) -> Metrics:
+        return Metrics(1.0, 1, 20)
 
-    def news(self) -> list[Notice]:
+    def notices(self) -> list[Notice]:
         return []
 
 
-def loop(data: Dataset, engine: Counting, team: Team, stop: Stop) -> Loop:
+def loop(data: Dataset, engine: Counting, processes: ProcessGroup, stop: Stop) -> Loop:
     recipe = Recipe(name="r", network="n", batch_size=1, epochs=1)
-    parts = (engine, recipe, data, torch.device("cpu"), Broadcast([]), Unkept(), stop)
-    return Loop(*parts, team=team)  # type: ignore[arg-type]
+    parts = (engine, recipe, data, torch.device("cpu"), Broadcast([]), NoCheckpointer(), stop)
+    return Loop(*parts, processes=processes)  # type: ignore[arg-type]
 
 
 def test_the_leader_says_how_many_steps_come_next(tiny: Dataset) -> None:
     engine = Counting()
-    team = Second([3, None], [12, None], [4, None], [7, None], [1, int(signal.SIGINT)])
+    processes = Second([3, None], [12, None], [4, None], [7, None], [1, int(signal.SIGINT)])
     with pytest.raises(Interrupted, match="stopped at epoch 1, after step 23") as caught:
-        loop(tiny, engine, team, Stop()).run(None)  # type: ignore[arg-type]
+        loop(tiny, engine, processes, Stop()).run(None)  # type: ignore[arg-type]
     assert engine.given == [3, 9, 4, 7]  # a mark is every twelfth of 60
     assert caught.value.signal is signal.SIGINT
 

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.engines.work import Epoch, Notice, Tally, Times
-from fivebyfive.errors import DivergedError
+from fivebyfive.engines.interface import Epoch, Metrics, Notice, Times
+from fivebyfive.lib.errors import DivergedError
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.broadcast import Broadcast
-from fivebyfive.training.events import EpochDone, Event, Finished, Noticed, Started, Stretch
+from fivebyfive.training.events import ChunkDone, EpochDone, Event, Finished, Noticed, Started
 from fivebyfive.training.loop import Loop
 from fivebyfive.training.progress import Progress
-from fivebyfive.training.stopping import Interrupted, Stop
+from fivebyfive.training.signals import Interrupted, Stop
 
 CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ class Fake:
         self.seen: list[list[int]] = []
         self.told: list[Notice] = []
 
-    def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
+    def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         if first == 0 or not self.seen:
             self.seen.append([])
         for step in range(first, stop):
@@ -43,13 +43,13 @@ class Fake:
             self.seen[-1] += batch
             count = len(batch)
             loss = tally.loss + self.loss * count
-            tally = Tally(loss, tally.correct + count // 2, tally.count + count)
+            tally = Metrics(loss, tally.correct + count // 2, tally.count + count)
         return tally, Times(0.001, 0.002)
 
-    def evaluate(self) -> Tally:
-        return Tally(self.tested * 20, 5, 20)
+    def evaluate(self) -> Metrics:
+        return Metrics(self.tested * 20, 5, 20)
 
-    def news(self) -> list[Notice]:
+    def notices(self) -> list[Notice]:
         told, self.told = self.told, []
         return told
 
@@ -64,7 +64,7 @@ class Shelf:
     def keep(self, progress: Progress) -> None:
         self.kept.append(progress)
 
-    def keep_now(self, progress: Progress, wait: bool = False) -> None:  # noqa: ARG002
+    def save_now(self, progress: Progress, wait: bool = False) -> None:  # noqa: ARG002
         self.safe.append(progress)
 
 
@@ -129,7 +129,7 @@ def test_every_image_once_an_epoch_and_the_marks_of_the_book(batch_size: int, se
     every = max(1, steps // 5)
     assert [sorted(epoch) for epoch in engine.seen] == [list(range(60))] * 2
     for epoch in (1, 2):
-        marks = [e.step for e in events if isinstance(e, Stretch) and e.epoch == epoch and e.mark]
+        marks = [e.step for e in events if isinstance(e, ChunkDone) and e.epoch == epoch and e.mark]
         expected = [step for step in range(1, steps + 1) if step % every == 0 or step == steps]
         assert marks == expected
     again = Fake()
@@ -153,8 +153,8 @@ def test_the_events_of_a_run_in_their_order(tiny: Dataset) -> None:
     assert kinds.count("EpochDone") == len(shelf.safe) == 2
     assert [(p.epoch, p.step) for p in shelf.safe] == [(2, 0), (3, 0)]
     assert kinds.count("Stretch") == len(shelf.kept)
-    last = of(Stretch, events)[-1]
-    assert isinstance(last, Stretch)
+    last = of(ChunkDone, events)[-1]
+    assert isinstance(last, ChunkDone)
     assert (last.epoch, last.step, last.steps, last.images, last.position) == (2, 9, 9, 60, 2.0)
     done = of(EpochDone, events)[-1]
     assert isinstance(done, EpochDone)
@@ -180,9 +180,11 @@ def test_ends_where_the_loss_is_no_number(tiny: Dataset, loss: float) -> None:
 
 def test_a_run_at_chance_is_told(tiny: Dataset) -> None:
     class AtChance(Fake):
-        def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
+        def train(
+            self, epoch: Epoch, first: int, stop: int, tally: Metrics
+        ) -> tuple[Metrics, Times]:
             told, times = super().train(epoch, first, stop, tally)
-            return Tally(told.loss, told.count // 3, told.count), times
+            return Metrics(told.loss, told.count // 3, told.count), times
 
     events = run(tiny, AtChance(tested=math.log(3)), recipe(epochs=3))
     (notice,) = of(Noticed, events)
@@ -208,11 +210,11 @@ def test_wherever_it_is_cut_the_rest_is_the_same(cut: int, seed: int) -> None:
 
 def figures(events: list[Event]) -> list[tuple[object, ...]]:
     """What is the same in each run of a training: the clock's figures are not."""
-    marked = [e for e in events if not isinstance(e, Stretch) or e.mark]
+    marked = [e for e in events if not isinstance(e, ChunkDone) or e.mark]
     return [
         (type(e), e.epoch, e.train_loss, getattr(e, "step", None))
         for e in marked
-        if isinstance(e, Stretch | EpochDone)
+        if isinstance(e, ChunkDone | EpochDone)
     ]
 
 
@@ -220,7 +222,9 @@ def test_a_wish_to_stop_is_granted_between_stretches(tiny: Dataset) -> None:
     stop, shelf = Stop(), Shelf()
 
     class Asking(Fake):
-        def train(self, epoch: Epoch, first: int, stop_: int, tally: Tally) -> tuple[Tally, Times]:
+        def train(
+            self, epoch: Epoch, first: int, stop_: int, tally: Metrics
+        ) -> tuple[Metrics, Times]:
             stop.requested = signal.SIGTERM
             return super().train(epoch, first, stop_, tally)
 
@@ -234,7 +238,7 @@ def test_a_test_is_broken_off_and_done_again(tiny: Dataset) -> None:
     shelf, engine = Shelf(), Fake()
 
     class Breaking(Fake):
-        def evaluate(self) -> Tally:
+        def evaluate(self) -> Metrics:
             signal.raise_signal(signal.SIGINT)
             raise AssertionError("not reached")
 

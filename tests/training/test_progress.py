@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fivebyfive.engines.work import Tally
+from fivebyfive.engines.interface import Metrics
 from fivebyfive.training.events import EpochDone, Speed
-from fivebyfive.training.pace import Meter
 from fivebyfive.training.progress import Progress
+from fivebyfive.training.throughput import Throughput
 
 DONE = EpochDone(2, 10, 0.5, 0.8, 0.6, 0.7, 70, 100, Speed(1.0, 2.0, 0.5), 3.0, 0.5)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -19,8 +19,8 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 def test_it_comes_back_from_json_to_the_last_digit(
     loss: float, seconds: float, step: int, done: EpochDone | None
 ) -> None:
-    meter = Meter(7, loss, seconds, loss)
-    progress = Progress(3, step, Tally(loss, 5, 7), 2, done, seconds, meter, meter)
+    meter = Throughput(7, loss, seconds, loss)
+    progress = Progress(3, step, Metrics(loss, 5, 7), 2, done, seconds, meter, meter)
     assert Progress.from_dict(json.loads(json.dumps(progress.as_dict()))) == progress
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from fivebyfive import recipes
-from fivebyfive.errors import DataError, DeviceError, NetworkError, ShapeError, UnknownNameError
+from fivebyfive.lib.errors import DataError, DeviceError, NetworkError, ShapeError, UnknownNameError
 from fivebyfive.recipes import Recipe
-from fivebyfive.training.following import Unkept
+from fivebyfive.training.following import NoCheckpointer
 from fivebyfive.training.session import prepare
 
 
@@ -31,7 +31,7 @@ def test_the_same_recipe_trains_the_same_network(tiny_folder: Path) -> None:
     weights = []
     for _ in range(2):
         session = prepare(recipe(seed=4), folder=tiny_folder, device="cpu")
-        session.run(session.started(None), [], Unkept())
+        session.run(session.started(None), [], NoCheckpointer())
         weights.append([p.detach().clone() for p in session.network.parameters()])
         torch.rand(3)
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
@@ -43,7 +43,7 @@ def test_a_network_of_the_callers_is_trained_in_place(tiny_folder: Path) -> None
     r = recipe(network="mine", init="default")
     session = prepare(r, network=network, folder=tiny_folder, device="cpu")
     assert torch.equal(network[1].weight, before)
-    session.run(session.started(None), [], Unkept())
+    session.run(session.started(None), [], NoCheckpointer())
     assert session.network is network
     assert not torch.equal(network[1].weight, before)
 

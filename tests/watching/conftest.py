@@ -10,6 +10,7 @@ import pytest
 
 from fivebyfive import recipes
 from fivebyfive.training.events import (
+    ChunkDone,
     EpochDone,
     Event,
     Finished,
@@ -17,7 +18,6 @@ from fivebyfive.training.events import (
     Result,
     Speed,
     Started,
-    Stretch,
 )
 
 
@@ -53,9 +53,9 @@ def _figures(position: float) -> tuple[float, float]:
     return 0.469 + 1.83 * math.exp(-position), 0.824 - 0.72 * math.exp(-position)
 
 
-def stretch(epoch: int, step: int, mark: bool = True) -> Stretch:
+def chunk(epoch: int, step: int, mark: bool = True) -> ChunkDone:
     loss, acc = _figures(epoch - 1 + step / STEPS)
-    return Stretch(epoch, step, STEPS, step * 256, loss, acc, SPEED, mark)
+    return ChunkDone(epoch, step, STEPS, step * 256, loss, acc, SPEED, mark)
 
 
 def epoch_done(epoch: int, epochs: int = 10) -> EpochDone:
@@ -92,7 +92,7 @@ def events(
     yield started(epochs, notice, run)
     for epoch in range(1, epochs + 1):
         for step in range(1, STEPS + 1, 13):
-            yield stretch(epoch, step, mark=step % 39 == 1)
+            yield chunk(epoch, step, mark=step % 39 == 1)
         yield epoch_done(epoch, epochs)
         if epoch == plateau:
             yield Noticed("plateau", epoch, "The loss sits at ln 10: the network still guesses.")

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from fivebyfive.errors import UnknownNameError
+from fivebyfive.lib.errors import UnknownNameError
 from fivebyfive.watching import choose
 from fivebyfive.watching.choice import Quiet
 from fivebyfive.watching.lines import Lines

@@ -6,8 +6,8 @@ import sys
 import pytest
 from PIL import Image
 
+from fivebyfive.runs.log import row
 from fivebyfive.watching.curves import History, draw, figure
-from fivebyfive.watching.metrics import row
 
 
 def history(events):
@@ -94,7 +94,7 @@ def test_every_length_can_be_drawn(training, tmp_path, epochs):
 
 
 def test_a_training_that_diverged_or_never_began_can_be_drawn(training, tmp_path):
-    bad = dataclasses.replace(training.stretch(1, 47), train_loss=math.nan, train_acc=0.1)
+    bad = dataclasses.replace(training.chunk(1, 47), train_loss=math.nan, train_acc=0.1)
     worse = dataclasses.replace(training.epoch_done(1), train_loss=math.inf, test_acc=math.nan)
     draw(history([training.started(), bad, worse]), tmp_path / "curves.png")
     draw(History(), tmp_path / "curves.png")

@@ -104,11 +104,11 @@ def test_the_picture_is_redrawn_at_the_marks_and_no_faster_than_its_pace(trainin
     listener = notebook.Notebook(clock=lambda: now)
     listener.on(training.started())
     _, picture, line = display.handles
-    listener.on(training.stretch(1, 40, mark=False))
+    listener.on(training.chunk(1, 40, mark=False))
     assert (len(picture.shown), len(line.shown)) == (1, 2)
     now = 1.0
-    listener.on(training.stretch(1, 47))
-    listener.on(training.stretch(1, 94))
+    listener.on(training.chunk(1, 47))
+    listener.on(training.chunk(1, 94))
     assert (len(picture.shown), len(line.shown)) == (2, 3)
     listener.close()
     assert (len(picture.shown), len(line.shown)) == (3, 4)

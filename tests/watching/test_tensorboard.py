@@ -3,7 +3,7 @@ import importlib.util
 
 import pytest
 
-from fivebyfive.errors import FiveByFiveError
+from fivebyfive.lib.errors import FiveByFiveError
 from fivebyfive.training.events import Started
 from fivebyfive.watching.tensorboard import TensorBoard
 

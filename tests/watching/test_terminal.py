@@ -101,7 +101,7 @@ def test_notices_stand_out_at_the_start_in_place_and_at_the_end(training):
 
 
 def test_a_training_that_stops_leaves_its_figures(training):
-    events = [training.started(), training.stretch(1, 47), training.stretch(1, 94)]
+    events = [training.started(), training.chunk(1, 47), training.chunk(1, 94)]
     screen = watch(events, 80, 24)
     assert "train acc 0.341" in screen.everything
 

@@ -46,7 +46,7 @@ def test_too_small_a_place_gets_no_plot(history, width, rows):
 def test_every_loss_can_be_drawn(training, loss):
     history = History()
     history.add(training.started())
-    history.add(dataclasses.replace(training.stretch(1, 47), train_loss=loss))
+    history.add(dataclasses.replace(training.chunk(1, 47), train_loss=loss))
     assert len(shown(history, 80, 12)) == 12
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import write_bytes
+from ..lib.files import write_bytes
 from ..watching.choice import in_notebook
 from .plotting import FIGSIZE, FORMATS, Limits, set_axes
 from .tensors import number

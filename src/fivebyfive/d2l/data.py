@@ -22,7 +22,7 @@ from ..datasets.catalog import FASHION_MNIST
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
 from ..engines.allocator import keep_large_buffers
-from ..errors import RecipeError
+from ..lib.errors import RecipeError
 
 
 def load_data_fashion_mnist(batch_size: int, resize: int | None = None) -> tuple[Batches, Batches]:

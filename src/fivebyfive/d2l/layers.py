@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, nn
 
-from ..errors import ShapeError
+from ..lib.errors import ShapeError
 
 
 def corr2d(X: Tensor, K: Tensor) -> Tensor:  # noqa: N803 (the book's names)

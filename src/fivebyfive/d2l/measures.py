@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataError
+from ..lib.errors import DataError
 from .data import near
 from .tensors import number
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..engines.allocator import keep_large_buffers
 from ..engines.eager import add, read
 from ..engines.stopwatch import Stopwatch
-from ..errors import DataError, RecipeError
+from ..lib.errors import DataError, RecipeError
 from ..training.weights import initialise
 from .animator import Animator
 from .data import Loader, get_fashion_mnist_labels, near

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, DataNotFoundError
+from ..lib.errors import DataError, DataNotFoundError
 from . import idx, unpacked
 from .catalog import Entry
 from .folder import NAMES, find, missing

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UnknownNameError
+from ..lib.errors import UnknownNameError
 
 
 @dataclass(frozen=True)

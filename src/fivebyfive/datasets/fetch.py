@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
-from .. import files
-from ..errors import DataError
+from ..lib import files
+from ..lib.errors import DataError
 from . import idx
 from .catalog import Entry, File
 from .folder import find

@@ -13,7 +13,7 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ..lib.errors import DataError
 
 _CHUNK = 1 << 16  # bytes of the archive at a time
 _WITH_HEADER = 31  # zlib's name for gzip: its largest window, and the header and sums checked

@@ -25,8 +25,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import files
-from ..errors import DataError, DataNotFoundError
+from ..lib import files
+from ..lib.errors import DataError, DataNotFoundError
 from .gunzip import Gunzip
 
 Kind = Literal["images", "labels"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import DataError, DataNotFoundError
+from ..lib.errors import DataError, DataNotFoundError
 from . import catalog, locate
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import Literal
 
 import platformdirs
 
-from ..errors import DataError
-from ..files import expanded
+from ..lib.errors import DataError
+from ..lib.files import expanded
 from .catalog import Entry
 from .folder import NAMES, missing
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..errors import DataError
+from ..lib.errors import DataError
 
 #: Pillow keeps its weights as whole multiples of 2 to the minus 22.
 _PRECISION = 1 << 22
@@ -85,13 +85,13 @@ def _weights(size: int, side: int, device: torch.device) -> Tensor:
     have none, so there a pixel may be a level or two off.
     """
     scale = size / side
-    stretch = max(scale, 1.0)  # the triangle reaches this far to each side, in source pixels
+    chunk = max(scale, 1.0)  # the triangle reaches this far to each side, in source pixels
     matrix = torch.zeros(side, size, dtype=torch.float64)
     for row in range(side):
         center = (row + 0.5) * scale
-        first = max(int(center - stretch + 0.5), 0)
-        last = min(int(center + stretch + 0.5), size)
-        raw = [max(0.0, 1.0 - abs((i - center + 0.5) / stretch)) for i in range(first, last)]
+        first = max(int(center - chunk + 0.5), 0)
+        last = min(int(center + chunk + 0.5), size)
+        raw = [max(0.0, 1.0 - abs((i - center + 0.5) / chunk)) for i in range(first, last)]
         total = sum(raw)
         for i, weight in enumerate(raw, start=first):
             matrix[row, i] = math.floor(weight / total * _PRECISION + 0.5) / _PRECISION

@@ -12,8 +12,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import files
-from ..errors import DataError, DataNotFoundError
+from ..lib import files
+from ..lib.errors import DataError, DataNotFoundError
 from . import fetch, locate
 from .arrays import Arrays, Checked, read
 from .catalog import CATALOG, SAMPLE, Entry

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import files
-from ..errors import DataError
+from ..lib import files
+from ..lib.errors import DataError
 from . import idx, locate
 from .catalog import CATALOG
 from .idx import Content, Kind
@@ -40,7 +40,7 @@ def read(paths: Sequence[Path], greatest: Sequence[int], *, fresh: bool = False)
     folder = locate.cache() / "unpacked"
     files.sweep(folder, locate.IDLE)
     notes = _read_notes(folder)
-    news: Notes = {}
+    notices: Notes = {}
     contents = []
     for path, most, sizes in zip(paths, greatest, _sizes(), strict=True):
         key, look = str(path.absolute()), _look(path)
@@ -51,10 +51,10 @@ def read(paths: Sequence[Path], greatest: Sequence[int], *, fresh: bool = False)
         if content is None:
             content = idx.read(path, idx.kind_of(path), most)
             if content.packed and content.sha256 in sizes and _keep(folder, content):
-                news[key] = {**look, "sha256": content.sha256}
+                notices[key] = {**look, "sha256": content.sha256}
         contents.append(content)
-    if news:
-        _write_notes(folder, notes | news)
+    if notices:
+        _write_notes(folder, notes | notices)
     return contents
 
 

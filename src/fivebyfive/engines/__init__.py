@@ -13,17 +13,17 @@ import torch
 from torch import nn
 
 from ..datasets.splits import Split
-from ..errors import DeviceError, OutOfMemoryError, UnknownNameError
 from ..kernels.library import report
+from ..lib.errors import DeviceError, OutOfMemoryError, UnknownNameError
 from ..recipes import Precision, Recipe
 from .auto_precision import fastest_precision
 from .cpu import Cpu
 from .cuda import Cuda
+from .distributed import Distributed
 from .eager import Eager
+from .interface import Engine, Notice
 from .out_of_memory import explain, is_out_of_memory
-from .shared import Shared
-from .team import ALONE, Team
-from .work import Engine, Notice
+from .process_group import SINGLE_PROCESS, ProcessGroup
 
 ENGINES: Mapping[str, type[Eager]] = {"cpu": Cpu, "cuda": Cuda, "eager": Eager}
 
@@ -33,10 +33,10 @@ Kind = Callable[..., Engine]
 
 def fastest(device: torch.device) -> str:
     """The name of the fastest engine that can run on ``device`` here."""
-    return "cpu" if not lacks("cpu", device) else "eager"
+    return "cpu" if not why_unsupported("cpu", device) else "eager"
 
 
-def lacks(name: str, device: torch.device) -> str:
+def why_unsupported(name: str, device: torch.device) -> str:
     """Why the engine called ``name`` can't run on ``device``; empty if it can."""
     if name in ("cpu", "cuda") and name != device.type:
         return f"the device is {device}"
@@ -51,7 +51,7 @@ def make(
     test: Split,
     device: torch.device,
     micro_batch: int | None = None,
-    team: Team = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> Engine:
     """The engine called ``name`` over these images; ``auto`` takes the fastest for the device.
 
@@ -64,7 +64,7 @@ def make(
         test: the test images.
         device: where to compute.
         micro_batch: images to compute at a time in training; ``None``: the whole batch.
-        team: the processes to compute with; several share the eager engine's work.
+        processes: the process group to compute with; several share the eager engine's work.
 
     Raises:
         UnknownNameError: with the nearest names.
@@ -75,29 +75,29 @@ def make(
     """
     if name not in (*ENGINES, "auto"):
         raise UnknownNameError("engine", name, [*ENGINES, "auto"])
-    if reason := lacks(name, device):
+    if reason := why_unsupported(name, device):
         raise DeviceError(f"the {name} engine can't run: {reason}. --engine eager runs everywhere.")
 
     alone: Kind = ENGINES[fastest(device) if name == "auto" else name]
 
     def engine(
-        kind: Kind, precision: Precision, module: nn.Module, few: Split, news: list[Notice]
+        kind: Kind, precision: Precision, module: nn.Module, few: Split, notices: list[Notice]
     ) -> Engine:
         chosen = recipe.but(precision=precision)
         try:
-            return kind(module, chosen, few, test, device, micro_batch, news)
+            return kind(module, chosen, few, test, device, micro_batch, notices)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             message = explain(error, device, "before the first step")
             raise OutOfMemoryError(message) from error
 
-    precision, news = recipe.precision, []
+    precision, notices = recipe.precision, []
     if precision == "auto":
         few = train.head(recipe.batch_size)
         precision, notice = fastest_precision(
             lambda each: engine(alone, each, copy.deepcopy(network), few, []), len(few), device
         )
-        precision, news = team.exchange(precision)[0], [notice]
-    final = alone if team.size == 1 else functools.partial(Shared, team)
-    return engine(final, precision, network, train, news)
+        precision, notices = processes.exchange(precision)[0], [notice]
+    final = alone if processes.size == 1 else functools.partial(Distributed, processes)
+    return engine(final, precision, network, train, notices)

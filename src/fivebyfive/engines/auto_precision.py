@@ -9,8 +9,8 @@ import torch
 
 from ..recipes import Precision
 from .allocator import release
-from .precision import PRECISIONS, lacks
-from .work import Engine, Epoch, Notice, Tally
+from .interface import Engine, Epoch, Metrics, Notice
+from .precision import PRECISIONS, why_unsupported
 
 #: Time at least so many steps of each precision, and for so many seconds.
 STEPS, SECONDS = 2, 0.2
@@ -26,7 +26,7 @@ def fastest_precision(
         images: how many training images the trial's engine has; a step takes them all.
         device: where it computes.
     """
-    kinds = [p for p in PRECISIONS if not lacks(p, device)]
+    kinds = [p for p in PRECISIONS if not why_unsupported(p, device)]
     seconds = {p: _measured(trial(p), images, device) for p in kinds}
     release(device)
     best, *others = sorted(seconds, key=seconds.__getitem__)
@@ -40,10 +40,10 @@ def fastest_precision(
 def _measured(engine: Engine, images: int, device: torch.device) -> float:
     """Seconds that a step takes at best; the first one, which warms up, isn't counted."""
     epoch = Epoch(1, torch.arange(images, device=device), images)
-    engine.train(epoch, 0, 1, Tally())
+    engine.train(epoch, 0, 1, Metrics())
     times: list[float] = []
     while len(times) < STEPS or sum(times) < SECONDS:
         begin = time.perf_counter()
-        engine.train(epoch, 0, 1, Tally())
+        engine.train(epoch, 0, 1, Metrics())
         times.append(time.perf_counter() - begin)
     return min(times)

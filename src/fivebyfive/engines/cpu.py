@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
 from ..kernels.accelerate import accelerate, forget_workspaces, fuses_convolutions
-from ..kernels.internals import hooked
-from ..kernels.stepper import PlainOptimizer, Stepper, Sums, find_whole
+from ..kernels.stepper import PlainOptimizer, Stepper, StepSums, match_whole_network
+from ..lib.torch_internals import hooked
 from ..recipes import Recipe
 from .eager import Eager
+from .interface import Epoch, Metrics, Notice, Times
 from .out_of_memory import check, is_out_of_memory
 from .rewrites import rewritten
-from .work import Epoch, Notice, Tally, Times
 
 
 class Cpu(Eager):
-    """See :class:`~fivebyfive.engines.work.Engine`."""
+    """See :class:`~fivebyfive.engines.interface.Engine`."""
 
     name = "cpu"
 
@@ -42,7 +42,7 @@ class Cpu(Eager):
         test: Split,
         device: torch.device,
         micro_batch: int | None = None,
-        news: Iterable[Notice] = (),
+        notices: Iterable[Notice] = (),
     ) -> None:
         # The kernels compute in float32 only: in bf16 all is PyTorch's, as in the eager engine.
         kernels = recipe.precision == "fp32"
@@ -51,7 +51,7 @@ class Cpu(Eager):
         # Where memory is short: in training (with gradients: True), in the test (False).
         self._short: set[bool] = set()
         seen = accelerate(network) if fused else network
-        super().__init__(seen, recipe, train, test, device, micro_batch, news)
+        super().__init__(seen, recipe, train, test, device, micro_batch, notices)
         if fused:
             # The kernels read weights as PyTorch usually lays them out, not channels last.
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -61,7 +61,7 @@ class Cpu(Eager):
     def _whole_step(self, network: nn.Module, recipe: Recipe) -> Stepper | None:
         """The step in the kernels, or ``None`` if this network or recipe needs PyTorch in it."""
         shape = self._pixels.shape(self._train.shape)
-        whole = find_whole(network, shape)
+        whole = match_whole_network(network, shape)
         if whole is None or (recipe.loss == "nll" and not whole.normalised):
             return None
         classes = whole.blocks[-1].layer.weight.shape[0]
@@ -87,7 +87,7 @@ class Cpu(Eager):
         # Where the whole step runs in the kernels, PyTorch's optimizer need not even be made.
         return super()._states() if self._stepper is None else self._plain.state
 
-    def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
+    def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
         if self.micro_batch < self.recipe.batch_size:
             self._leave_kernels()
@@ -100,10 +100,10 @@ class Cpu(Eager):
         return tally, Times(times.data + more.data, times.compute + more.compute)
 
     def _train_in_kernels(
-        self, stepper: Stepper, epoch: Epoch, first: int, stop: int, tally: Tally
-    ) -> tuple[int, Tally, Times]:
+        self, stepper: Stepper, epoch: Epoch, first: int, stop: int, tally: Metrics
+    ) -> tuple[int, Metrics, Times]:
         """Do steps in the kernels as long as there is memory; also the first step not done."""
-        sums, count, converting = Sums(tally.loss, tally.correct), tally.count, 0.0
+        sums, count, converting = StepSums(tally.loss, tally.correct), tally.count, 0.0
         step = first
         while step < stop:
             indices = epoch.batch(step)
@@ -120,9 +120,9 @@ class Cpu(Eager):
                 break
         computing = sums.seconds - sums.gather_seconds
         times = Times(converting + sums.gather_seconds, computing)
-        return step, Tally(sums.loss, sums.correct, count), times
+        return step, Metrics(sums.loss, sums.correct, count), times
 
-    def _step_in_kernels(self, stepper: Stepper, indices: Tensor, sums: Sums) -> float:
+    def _step_in_kernels(self, stepper: Stepper, indices: Tensor, sums: StepSums) -> float:
         """One step on the images at ``indices``; the seconds that preparing them took."""
         if not self._resizes:
             stepper.train(self._train.images, self._train.labels, indices, sums)
@@ -153,18 +153,18 @@ class Cpu(Eager):
             _ = self.optimizer  # takes over the moments that are there
             self._stepper = None
 
-    def evaluate(self) -> Tally:
+    def evaluate(self) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         if self._stepper is None or self._resizes or self._watched():
             return super().evaluate()
-        sums = Sums()
+        sums = StepSums()
         try:
             self._stepper.evaluate(self._test.images, self._test.labels, sums)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
         else:
-            return Tally(sums.loss, sums.correct, len(self._test))
+            return Metrics(sums.loss, sums.correct, len(self._test))
         return super().evaluate()
 
     def _watched(self) -> bool:

@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.splits import Split
-from ..kernels.internals import hooked
 from ..kernels.tracing import holds, same
+from ..lib.torch_internals import hooked
 from ..recipes import Recipe
 from .allocator import prepare
 from .dropout import keys
 from .eager import Eager, read
 from .graphs import CudaGraphs, Graphs, Replay, draws
+from .interface import Epoch, Metrics, Notice, Times
 from .out_of_memory import is_out_of_memory
 from .rewrites import rewritten
-from .work import Epoch, Notice, Tally, Times
 
 #: A step of each size is computed so often before one is recorded: then the libraries have chosen
 #: and loaded their kernels, and the optimizer has made its moments, which can't be recorded.
@@ -51,7 +51,7 @@ class Steps:
 
 
 class Cuda(Eager):
-    """See :class:`~fivebyfive.engines.work.Engine`."""
+    """See :class:`~fivebyfive.engines.interface.Engine`."""
 
     name = "cuda"
 
@@ -63,9 +63,9 @@ class Cuda(Eager):
         test: Split,
         device: torch.device,
         micro_batch: int | None = None,
-        news: Iterable[Notice] = (),
+        notices: Iterable[Notice] = (),
     ) -> None:
-        super().__init__(network, recipe, train, test, device, micro_batch, news)
+        super().__init__(network, recipe, train, test, device, micro_batch, notices)
         self.checks_steps = False
         # Only a card has them; elsewhere this is the eager engine.
         self._graphs: Graphs | None = CudaGraphs(device) if device.type == "cuda" else None
@@ -81,7 +81,7 @@ class Cuda(Eager):
         self._keys, self._epoch = torch.zeros(DROPOUTS, dtype=torch.int64, device=device), 0
         self._sums = self._zeros()
 
-    def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
+    def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
         if self._graphs is None:
             return super().train(epoch, first, stop, tally)
@@ -101,8 +101,8 @@ class Cuda(Eager):
         return tally, times
 
     def _replay(
-        self, epoch: Epoch, first: int, stop: int, tally: Tally
-    ) -> tuple[int, Tally, Times]:
+        self, epoch: Epoch, first: int, stop: int, tally: Metrics
+    ) -> tuple[int, Metrics, Times]:
         """Do steps as long as they are recorded; also the first step not done."""
         step, count = first, tally.count
         self._sums[0], self._sums[1] = tally.loss, tally.correct
@@ -134,7 +134,7 @@ class Cuda(Eager):
         assert self._graphs is not None
         self.optimizer.zero_grad()  # what is free now is given back before a recording begins
         try:
-            with self._arithmetic.stepping(), capturable(self.optimizer):
+            with self._precision_context.stepping(), capturable(self.optimizer):
                 return self._graphs.capture(functools.partial(self._compute, images, count))
         finally:
             self.optimizer.zero_grad()  # these gradients lie in the graph's memory
@@ -186,7 +186,7 @@ class Cuda(Eager):
         self._gave_up = True
         self._forget()
         message = f"from here on without CUDA graphs, as the eager engine computes: {reason}."
-        self._news.append(Notice("engine", message))
+        self._notices.append(Notice("engine", message))
 
     def _make_room(self) -> None:
         self._forget()  # they are recorded again where memory allows it
@@ -197,7 +197,7 @@ class Cuda(Eager):
         if self._graphs is not None:
             self._graphs.forget()
 
-    def evaluate(self) -> Tally:
+    def evaluate(self) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         with contextlib.nullcontext() if self._graphs is None else self._graphs.stream():
             return super().evaluate()

@@ -18,7 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
 from ..kernels.tracing import in_checkpoint
-from ..randomness import DROPOUT, derive
+from ..lib.randomness import DROPOUT, derive
 
 #: The dropouts that are drawn by image. Those with a number drop whole channels, of inputs that
 #: have at least so many dimensions; smaller ones have no dimension for the images.

@@ -19,17 +19,25 @@ from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
-from ..errors import NetworkError
-from ..modes import in_mode
-from ..randomness import STEP, TEST, derive, kept, reseed
+from ..lib.errors import NetworkError
+from ..lib.modes import in_mode
+from ..lib.randomness import STEP, TEST, derive, kept, reseed
 from ..recipes import Optimizer, Recipe
 from .allocator import prepare, release, trim
 from .dropout import DropoutByImage, may_drop
-from .micro_batches import Undo, checked, in_parts, parts, test_in_parts, until_it_fits, warnings
+from .interface import Epoch, Metrics, Notice, Times
+from .micro_batches import (
+    Snapshot,
+    checked,
+    in_parts,
+    parts,
+    test_in_parts,
+    until_it_fits,
+    warnings,
+)
 from .out_of_memory import is_out_of_memory
-from .precision import Arithmetic
+from .precision import PrecisionContext
 from .stopwatch import Stopwatch
-from .work import Epoch, Notice, Tally, Times
 
 LOSSES = {"cross-entropy": F.cross_entropy, "nll": F.nll_loss}
 #: Images that are tested at once, if they don't come to more values than that: a test of large
@@ -38,7 +46,7 @@ TEST_BATCH, TEST_VALUES = 500, 1 << 22
 
 
 class Eager:
-    """See :class:`~fivebyfive.engines.work.Engine`."""
+    """See :class:`~fivebyfive.engines.interface.Engine`."""
 
     name = "eager"
 
@@ -50,11 +58,11 @@ class Eager:
         test: Split,
         device: torch.device,
         micro_batch: int | None = None,
-        news: Iterable[Notice] = (),
+        notices: Iterable[Notice] = (),
     ) -> None:
         self.recipe = recipe
         self.micro_batch = checked(micro_batch, recipe.batch_size)
-        self._arithmetic = Arithmetic(recipe.precision, device)
+        self._precision_context = PrecisionContext(recipe.precision, device)
         prepare(device)
         self.network = network.to(device)
         if not network.training:
@@ -71,23 +79,23 @@ class Eager:
         lay_out(network, few)
         self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, few[:1].numel())))
         self._too_many = 0  # images at a time that memory ran out at, until it is told
-        self._news = [*news, *warnings(network, self.micro_batch, recipe.batch_size)]
+        self._notices = [*notices, *warnings(network, self.micro_batch, recipe.batch_size)]
 
     @functools.cached_property
     def optimizer(self) -> torch.optim.Optimizer:
         """The recipe's, over the network's parameters."""
         return make_optimizer(self.recipe.optimizer, self.network, self.recipe.lr)
 
-    def train(self, epoch: Epoch, first: int, stop: int, tally: Tally) -> tuple[Tally, Times]:
+    def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
         sums, count = self._zeros(), tally.count
         sums[0], sums[1] = tally.loss, tally.correct
-        with kept(self._device), self._arithmetic.stepping():
+        with kept(self._device), self._precision_context.stepping():
             for step in range(first, stop):
                 images = len(epoch.batch(step))
                 at_most = min(self.micro_batch, images)
                 compute = functools.partial(self._step, epoch, step)
-                undo = Undo(self.network, self.optimizer)
+                undo = Snapshot(self.network, self.optimizer)
                 found, fits = until_it_fits(compute, at_most, self._device, undo, self._make_room)
                 if fits < at_most:
                     self._compute_in_parts(at_most, fits)
@@ -134,13 +142,13 @@ class Eager:
         loss.backward()
 
     @torch.no_grad()
-    def evaluate(self) -> Tally:
+    def evaluate(self) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         sums = self._zeros()
         with (
             kept(self._device),
             in_mode(self.network, training=False),
-            self._arithmetic.stepping(),
+            self._precision_context.stepping(),
             self._other_buffers(),
         ):
             for first in self._test_batches():
@@ -149,7 +157,7 @@ class Eager:
                 found, fits = until_it_fits(compute, at_most, self._device, self._make_room)
                 if fits < at_most:
                     self.test_batch = fits
-                    self._news.append(test_in_parts(at_most, fits))
+                    self._notices.append(test_in_parts(at_most, fits))
                 sums += found
         return read(sums, len(self._test))
 
@@ -174,15 +182,15 @@ class Eager:
             add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
         return sums
 
-    def news(self) -> list[Notice]:
+    def notices(self) -> list[Notice]:
         """What has happened since this was last asked."""
-        news, self._news = self._news, []
+        notices, self._notices = self._notices, []
         if self._too_many:
             whole = self.recipe.batch_size
-            news.append(in_parts(self._too_many, self.micro_batch, whole))
-            news += warnings(self.network, self.micro_batch, whole)
+            notices.append(in_parts(self._too_many, self.micro_batch, whole))
+            notices += warnings(self.network, self.micro_batch, whole)
             self._too_many = 0
-        return news
+        return notices
 
     def _compute_in_parts(self, tried: int, fits: int) -> None:
         """Remember for the rest of the run that ``tried`` images at a time were too many."""
@@ -195,7 +203,7 @@ class Eager:
 
     def _forward(self, images: Tensor) -> Tensor:
         """The network's scores, in float32 whatever it computes in."""
-        with self._arithmetic.forward():
+        with self._precision_context.forward():
             scores: Tensor = self._module()(images)
         return scores.float()
 
@@ -260,10 +268,10 @@ def add(sums: Tensor, scores: Tensor, labels: Tensor, loss: Tensor) -> None:
     sums[1] += (scores.argmax(1) == labels).sum()
 
 
-def read(sums: Tensor, count: int) -> Tally:
+def read(sums: Tensor, count: int) -> Metrics:
     """Read the sums back: the one wait for the device in a stretch."""
     loss, correct = sums.tolist()
-    return Tally(loss, int(correct), count)
+    return Metrics(loss, int(correct), count)
 
 
 def lay_out(network: nn.Module, images: Tensor) -> None:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import RecipeError
+from ..lib.errors import RecipeError
+from .interface import Notice
 from .out_of_memory import check
-from .work import Notice
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def until_it_fits(
         at_most //= 2
 
 
-class Undo:
+class Snapshot:
     """Puts back what a step that fails midway may have changed.
 
     Batch statistics move in the forward. The weights need no copy: both of PyTorch's fused

@@ -6,8 +6,8 @@ import re
 
 import torch
 
-from ..capacity import free
-from ..errors import OutOfMemoryError
+from ..lib.errors import OutOfMemoryError
+from ..lib.free_memory import free
 
 #: What stands in the errors of those that don't raise PyTorch's own kind: its CPU allocator on
 #: Linux and on Windows, its MPS allocator, CUDA itself and its libraries, C++, oneDNN, and PyTorch

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
-from ..errors import DeviceError
+from ..lib.errors import DeviceError
 from ..recipes import Precision
 
 #: All there are; a device needn't have all of them.
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "tf32")
 
 
-class Arithmetic:
+class PrecisionContext:
     """One precision on one device.
 
     Raises:
@@ -29,9 +29,9 @@ class Arithmetic:
     """
 
     def __init__(self, precision: Precision, device: torch.device) -> None:
-        reason = lacks(precision, device)
+        reason = why_unsupported(precision, device)
         if reason:
-            here = ", ".join(p for p in PRECISIONS if not lacks(p, device))
+            here = ", ".join(p for p in PRECISIONS if not why_unsupported(p, device))
             raise DeviceError(
                 f"precision {precision} can't be had on {device}: {reason}. Here there are: {here}."
             )
@@ -51,7 +51,7 @@ class Arithmetic:
         return torch.autocast(self._device.type, torch.bfloat16)
 
 
-def lacks(precision: Precision, device: torch.device) -> str:
+def why_unsupported(precision: Precision, device: torch.device) -> str:
     """Why ``device`` can't compute in ``precision``; empty if it can."""
     if precision == "bf16":
         return "" if _has_bf16(device) else "it has no instructions for bfloat16"

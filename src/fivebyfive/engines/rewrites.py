@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, nn
 
-from ..kernels.internals import hooked
+from ..lib.torch_internals import hooked
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from .work import Times
+from .interface import Times
 
 
 class Stopwatch:

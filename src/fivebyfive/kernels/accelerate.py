@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from ..lib.torch_internals import being_compiled, being_traced, hooked
 from .finding import Found, find
 from .fused_chain import FusedChain
-from .internals import being_compiled, being_traced, hooked
 from .library import kernels
 from .tracing import holds, same, trace
 
@@ -107,7 +107,7 @@ def _structure(network: nn.Module) -> list[object]:
     """The modules, by what only one of them has, and their modes.
 
     Where nothing was fused only these are looked at: what else hangs on the modules may be another
-    after each forward, and tracing takes longer than looking.
+    after each forward, and tracing takes longer than memory
     """
     return [each for module in network.modules() for each in (module._parameters, module.training)]
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..lib.torch_internals import being_watched, in_memory
 from .blocks import Block, address, chain, empty, shapes
-from .internals import being_watched, in_memory
 from .library import Images, kernels
 
 

@@ -13,22 +13,22 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, fx, nn
 
+from ..lib.torch_internals import hooked
 from .blocks import Block, address, chain, empty, shapes
 from .finding import find, passes
-from .internals import hooked
 from .library import Images, Loss, Parameter, Update, kernels
 from .tracing import trace
 
 
 @dataclass(frozen=True)
-class Whole:
+class WholeNetwork:
     """A network that is nothing but a chain; ``normalised`` if a ``log_softmax`` follows it."""
 
     blocks: tuple[Block, ...]
     normalised: bool
 
 
-def find_whole(network: nn.Module, shape: tuple[int, int, int]) -> Whole | None:
+def match_whole_network(network: nn.Module, shape: tuple[int, int, int]) -> WholeNetwork | None:
     """The chain that ``network`` is for images of ``shape``; ``None`` if it is anything else."""
     if kernels() is None or any(map(hooked, network.modules())):
         return None
@@ -43,11 +43,11 @@ def find_whole(network: nn.Module, shape: tuple[int, int, int]) -> Whole | None:
     last = found[0].nodes[-1]
     if normalised := bool(middle) and _log_softmax(middle[0], last, traced):
         last, *middle = middle
-    joined = found[0].nodes[0].args[0] is start and end.args == (last,) and not middle
+    connected = found[0].nodes[0].args[0] is start and end.args == (last,) and not middle
     parameters = [p for block in found[0].blocks for p in block.parameters()]
-    if not joined or any(p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
+    if not connected or any(p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
         return None
-    return Whole(tuple(found[0].blocks), normalised)
+    return WholeNetwork(tuple(found[0].blocks), normalised)
 
 
 def _log_softmax(node: fx.Node, of: fx.Node, traced: fx.GraphModule) -> bool:
@@ -61,7 +61,7 @@ def _log_softmax(node: fx.Node, of: fx.Node, traced: fx.GraphModule) -> bool:
 
 
 @dataclass
-class Sums:
+class StepSums:
     """Over images: losses and right answers; and the seconds it took, gathering apart."""
 
     loss: float = 0.0
@@ -100,7 +100,7 @@ class Stepper:
 
     def __init__(
         self,
-        whole: Whole,
+        whole: WholeNetwork,
         shape: tuple[int, int, int],
         table: Tensor,
         optimizer: torch.optim.Optimizer | PlainOptimizer,
@@ -149,14 +149,14 @@ class Stepper:
         moments = [t for state in states for t in state.values() if isinstance(t, Tensor)]
         return [t.data_ptr() for t in (*self._parameters, *moments)]
 
-    def train(self, images: Tensor, labels: Tensor, order: Tensor | None, sums: Sums) -> None:
+    def train(self, images: Tensor, labels: Tensor, order: Tensor | None, sums: StepSums) -> None:
         """Take one step on the images that ``order`` (``int64``) picks, or all; add to ``sums``."""
         begin = time.perf_counter()
         self._call(self._kernels.step, images, labels, order, sums, keep=True)
         self._update()
         sums.seconds += time.perf_counter() - begin
 
-    def evaluate(self, images: Tensor, labels: Tensor, sums: Sums) -> None:
+    def evaluate(self, images: Tensor, labels: Tensor, sums: StepSums) -> None:
         """Add losses and right answers of all ``images`` to ``sums``."""
         begin = time.perf_counter()
         self._call(self._kernels.evaluate, images, labels, None, sums, keep=False)
@@ -168,7 +168,7 @@ class Stepper:
         images: Tensor,
         labels: Tensor,
         order: Tensor | None,
-        sums: Sums,
+        sums: StepSums,
         keep: bool,
     ) -> None:
         if self._where() != self._addresses:

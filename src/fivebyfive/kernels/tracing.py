@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from .internals import hooked
+from ..lib.torch_internals import hooked
 
 #: While fx traces, it changes what calling a module does; two threads would undo the wrong change.
 _ONE_AT_A_TIME = threading.RLock()

@@ -10,7 +10,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import UnknownNameError
+from ..lib.errors import UnknownNameError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ def get(name: str) -> Architecture:
         raise UnknownNameError("network", name, NETWORKS, hint) from None
 
 
-def is_own(name: str) -> bool:
+def is_user_network(name: str) -> bool:
     """Whether ``name`` has the form ``FILE.py:NAME``, for a network of the user's own."""
     return name.rpartition(":")[0].endswith(".py")
 

@@ -21,9 +21,9 @@ from typing import Any
 
 from torch import Tensor
 
-from .. import files
-from ..errors import RunError
-from ..files import Content
+from ..lib import files
+from ..lib.errors import RunError
+from ..lib.files import Content
 from . import tensors
 from .folder import CHECKPOINTS
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import __version__
 from ..kernels.library import report
 from ..training.devices import title
 from ..training.session import Session
+from ..version import __version__
 
 #: What the bits of a result hang on, beside recipe and data, in words.
 WORDS = {
@@ -52,7 +52,7 @@ def conditions(session: Session) -> dict[str, str | int]:
         "kernels": (report().active or "none") if session.engine.name == "cpu" else "none",
         "micro_batch": session.engine.micro_batch,
         "test_batch": session.engine.test_batch,
-        "processes": session.team.size,
+        "processes": session.processes.size,
     }
 
 

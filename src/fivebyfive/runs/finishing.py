@@ -27,5 +27,5 @@ def finish(session: Session, record: Record | None, watchers: list[Listener]) ->
     else:
         record.train(watchers)
         found = str(record.path), str(record.shown), load(record.path).info
-    path, shown, info = session.team.exchange(found)[0]
+    path, shown, info = session.processes.exchange(found)[0]
     return Run(Path(path), Path(shown), info, session.recipe, session.network.eval())

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from .. import files
-from ..errors import RunError
+from ..lib import files
+from ..lib.errors import RunError
 from . import lock
 
 FORMAT = 1
@@ -45,7 +45,7 @@ def check_free(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def claimed(path: Path | None, name: str) -> Iterator[Path]:
+def create_run_dir(path: Path | None, name: str) -> Iterator[Path]:
     """Make the folder and hold it: of several processes that try, one gets it.
 
     Without a ``path`` it is ``runs/<date-time>-<name>``, with a number behind it where that is

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .. import files
-from ..errors import RunError
+from ..lib import files
+from ..lib.errors import RunError
 
 FILE, HOLDER = "lock", "lock.json"
 #: How file systems say that they have no locks.

@@ -9,17 +9,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from .. import files, networks
-from ..errors import DivergedError, RankGoneError, RunError
+from .. import networks
+from ..lib import files
+from ..lib.errors import DivergedError, RankGoneError, RunError
 from ..training.events import Event, Listener, Result, Started
 from ..training.progress import Progress
 from ..training.session import Session
-from ..training.stopping import Interrupted, Stop
+from ..training.signals import Interrupted, Stop
 from ..watching.curves import History, draw
-from ..watching.metrics import MetricsLog
 from . import checkpoints, folder
+from .checkpointer import EVERY, RunCheckpointer
 from .conditions import environment
-from .keeping import EVERY, Keeping
+from .log import MetricsLog
 
 #: About how many bytes a picture of curves takes.
 _PICTURE = 150_000
@@ -67,7 +68,7 @@ class Record:
         self._log = MetricsLog(self.path / folder.METRICS)
         self._curves = Curves()
         best = (self.start.number, self.start.best)
-        self.keeping = Keeping(self.path, self.session, self._log, self.every, *best)
+        self.checkpointer = RunCheckpointer(self.path, self.session, self._log, self.every, *best)
 
     def _create(self) -> None:
         info = self.path / folder.INFO
@@ -115,10 +116,10 @@ class Record:
     def _train(self, watchers: list[Listener], stop: Stop) -> Result:
         listeners: list[Listener] = [self._log, self._curves, *watchers]
         progress = self.start.progress
-        return self.session.run(self._started(), listeners, self.keeping, progress, stop)
+        return self.session.run(self._started(), listeners, self.checkpointer, progress, stop)
 
     def _finish(self, result: Result) -> None:
-        self.keeping.wait()
+        self.checkpointer.wait()
         with folder.writing(self.path / folder.CURVES, _PICTURE):
             draw(self._curves.history, self.path / folder.CURVES)
         self._save("finished", result.as_dict())
@@ -138,7 +139,7 @@ class Record:
     def _give_up(self, state: str) -> None:
         """The first error is the one to tell: a full disk may be why we are here."""
         with contextlib.suppress(RunError):
-            self.keeping.wait()
+            self.checkpointer.wait()
         with contextlib.suppress(OSError, RunError):
             self._save(state)
         with contextlib.suppress(OSError):
@@ -153,7 +154,7 @@ class Record:
 
     def _resume_command(self) -> str:
         network = self.session.recipe.network
-        named = network in networks.NETWORKS or not networks.is_own(network)
+        named = network in networks.NETWORKS or not networks.is_user_network(network)
         return folder.resume_command(self.shown, "" if named else network, self.session.folder)
 
 

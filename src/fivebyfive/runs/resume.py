@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
 from .. import recipes
-from ..errors import DataError, FiveByFiveError, RecipeError, RunError, UnknownNameError
-from ..files import write_bytes
+from ..lib.errors import DataError, FiveByFiveError, RecipeError, RunError, UnknownNameError
+from ..lib.files import write_bytes
 from ..recipes import Recipe
 from ..training.progress import Progress
 from ..training.session import Session
-from ..watching import metrics
 from . import checkpoints
+from . import log as metrics
 from .checkpoints import Checkpoint, CheckpointError
 from .conditions import conditions, differences
 from .folder import CHECKPOINTS, METRICS, WEIGHTS, writing

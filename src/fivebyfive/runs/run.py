@@ -11,13 +11,13 @@ from typing import Any
 from torch import nn
 
 from .. import networks, recipes
-from ..errors import FiveByFiveError, NetworkError, RunError
-from ..files import read_json
-from ..randomness import kept
+from ..lib.errors import FiveByFiveError, NetworkError, RunError
+from ..lib.files import read_json
+from ..lib.randomness import kept
 from ..recipes import Recipe
-from ..watching.metrics import read as read_metrics
 from . import tensors
 from .folder import FORMAT, INFO, METRICS, WEIGHTS
+from .log import read as read_metrics
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,7 +85,7 @@ class Run:
                 return networks.build(name, self.image_shape[0], len(self.classes))
         if self.trained is not None:
             return copy.deepcopy(self.trained).cpu()
-        way = f" (it was {name})" if networks.is_own(name) else ""
+        way = f" (it was {name})" if networks.is_user_network(name) else ""
         raise NetworkError(
             f"the run's network {name!r} isn't one of the named ones, and no code is run "
             f"because a run folder names it. Name it yourself: --network FILE.py:NAME{way}."

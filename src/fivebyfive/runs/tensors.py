@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..errors import NetworkError
+from ..lib.errors import NetworkError
 
 #: Room for names and shapes beside the numbers, in bytes.
 _HEADER = 1 << 20

@@ -10,9 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import networks
 from ..datasets.splits import Dataset
-from ..errors import NetworkError, RecipeError, ShapeError
-from ..modes import in_mode
-from ..randomness import kept
+from ..lib.errors import NetworkError, RecipeError, ShapeError
+from ..lib.modes import in_mode
+from ..lib.randomness import kept
 from ..recipes import Recipe
 
 
@@ -42,7 +42,7 @@ def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> 
     except (RuntimeError, ValueError, IndexError) as error:
         if isinstance(error, ShapeError):
             raise
-        raise ShapeError(misfit(recipe, images, error)) from error
+        raise ShapeError(shape_error(recipe, images, error)) from error
     except Exception as error:
         if isinstance(error, NetworkError):
             raise
@@ -75,7 +75,7 @@ def _check_last_batch(network: nn.Module, recipe: Recipe, count: int) -> None:
         )
 
 
-def misfit(recipe: Recipe, images: Tensor, error: Exception) -> str:
+def shape_error(recipe: Recipe, images: Tensor, error: Exception) -> str:
     """The sentence for images that a network doesn't take, with the flag that mends it if any."""
     channels, height, width = images.shape[1:]
     came = f"{channels}×{height}×{width}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import DeviceError
+from ..lib.errors import DeviceError
 
 FORMS = "auto, cpu, cuda, cuda:N or mps"
 

@@ -1,6 +1,6 @@
 """What a training tells its listeners, in the order it happens.
 
-``Started``, then for each epoch some ``Stretch``, an ``EpochDone`` and perhaps a ``Noticed``, at
+``Started``, then for each epoch some ``ChunkDone``, an ``EpochDone`` and perhaps a ``Noticed``, at
 last ``Finished``. Epochs count from 1. Rates are in images per second: ``images_per_s`` is end to
 end (order, gathering, conversion, the steps, and the listeners between them),
 ``images_per_s_compute`` leaves the data out, as the book's printed figure does; ``data_share`` is
@@ -49,7 +49,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class ChunkDone:
     """A few steps are done. Loss and accuracy are means over this epoch's images so far.
 
     ``mark`` is true at the points, about five an epoch, where the book's figures have a dot, and
@@ -131,7 +131,7 @@ class Finished:
     notice: str | None
 
 
-Event = Started | Stretch | EpochDone | Noticed | Finished
+Event = Started | ChunkDone | EpochDone | Noticed | Finished
 
 
 class Listener(Protocol):

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from ..errors import DivergedError
+from ..lib.errors import DivergedError
 from .progress import Progress
 from .session import Session
-from .stopping import Interrupted
+from .signals import Interrupted
 
 
-class Unkept:
-    """A :class:`~fivebyfive.training.loop.Keeper` that leaves the keeping to the leader's."""
+class NoCheckpointer:
+    """A :class:`~fivebyfive.training.loop.Checkpointer` that leaves the keeping to the leader's."""
 
     def keep(self, progress: Progress) -> None:
         """Nothing to do."""
 
-    def keep_now(self, progress: Progress, wait: bool = False) -> None:
+    def save_now(self, progress: Progress, wait: bool = False) -> None:
         """Nothing to do."""
 
 
 def follow(session: Session) -> None:
     """Train along with the leader to the end. If that comes early, the leader, too, knows why."""
     try:
-        session.run(session.started(None), [], Unkept())
+        session.run(session.started(None), [], NoCheckpointer())
     except Interrupted as stop:
-        session.team.quit(128 + stop.signal)
+        session.processes.quit(128 + stop.signal)
     except DivergedError as error:
-        session.team.quit(error.status)
+        session.processes.quit(error.status)

@@ -11,31 +11,31 @@ from typing import NoReturn, Protocol
 import torch
 
 from ..datasets.splits import Dataset
-from ..engines.precision import lacks
-from ..engines.team import ALONE, Team
-from ..engines.work import Engine, Epoch, Tally
-from ..errors import DivergedError
-from ..randomness import epoch_order
+from ..engines.interface import Engine, Epoch, Metrics
+from ..engines.precision import why_unsupported
+from ..engines.process_group import SINGLE_PROCESS, ProcessGroup
+from ..lib.errors import DivergedError
+from ..lib.randomness import epoch_order
 from ..recipes import Recipe
 from .broadcast import Broadcast
-from .events import EpochDone, Finished, Noticed, Result, Started, Stretch
-from .outlook import Outlook
-from .pace import Meter, StretchLength
+from .events import ChunkDone, EpochDone, Finished, Noticed, Result, Started
 from .plateau import Plateau
 from .progress import Progress
-from .stopping import Interrupted, Stop
+from .signals import Interrupted, Stop
+from .throughput import ChunkSizer, Throughput
+from .time_estimate import TimeEstimate
 
 #: The book's figures have this many dots an epoch (and one at its end, where it doesn't divide).
 MARKS = 5
 
 
-class Keeper(Protocol):
+class Checkpointer(Protocol):
     """Whoever puts the training in safety. What it raises ends the training."""
 
     def keep(self, progress: Progress) -> None:
         """A stretch is done and told: save if it is time to."""
 
-    def keep_now(self, progress: Progress, wait: bool = False) -> None:
+    def save_now(self, progress: Progress, wait: bool = False) -> None:
         """An epoch is tested and told: save. With ``wait``, return when it is safe."""
 
 
@@ -49,24 +49,24 @@ class Loop:
         data: Dataset,
         device: torch.device,
         broadcast: Broadcast,
-        keeper: Keeper,
+        checkpointer: Checkpointer,
         stop: Stop,
         progress: Progress | None = None,
-        team: Team = ALONE,
+        processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self._engine = engine
         self._recipe = recipe
         self._data = data
         self._device = device
         self._broadcast = broadcast
-        self._keeper = keeper
+        self._checkpointer = checkpointer
         self._stop = stop
-        self._team = team
+        self._processes = processes
         self._progress = Progress() if progress is None else progress
         self._plateau = Plateau(recipe, len(data.classes), self._progress.plateau_since)
-        bf16 = recipe.precision == "fp32" and not lacks("bf16", device)
-        self._outlook = Outlook(recipe, len(data.train), len(data.test), bf16=bf16)
-        self._length = StretchLength()
+        bf16 = recipe.precision == "fp32" and not why_unsupported("bf16", device)
+        self._time_estimate = TimeEstimate(recipe, len(data.train), len(data.test), bf16=bf16)
+        self._length = ChunkSizer()
         self._clock = time.perf_counter() - self._progress.seconds
 
     def run(self, started: Started) -> Result:
@@ -87,12 +87,12 @@ class Loop:
             self._move(
                 epoch=done.epoch + 1,
                 step=0,
-                tally=Tally(),
-                meter=Meter(),
+                tally=Metrics(),
+                meter=Throughput(),
                 done=done,
                 plateau_since=self._plateau.since,
             )
-            self._keeper.keep_now(self._progress)
+            self._checkpointer.save_now(self._progress)
         result = self._result(started, done)
         self._broadcast.send(Finished(result, self._data.notice))
         return result
@@ -120,12 +120,12 @@ class Loop:
                 meter=self._progress.meter.plus(*spent),
                 total=self._progress.total.plus(*spent),
             )
-            stretch = self._stretch(epoch.steps, every)
-            self._broadcast.send(stretch)
-            if notice := self._outlook.notice(stretch):
+            chunk = self._chunk(epoch.steps, every)
+            self._broadcast.send(chunk)
+            if notice := self._time_estimate.notice(chunk):
                 self._broadcast.send(notice)
-            self._tell_news()
-            self._keeper.keep(self._progress)
+            self._tell_notices()
+            self._checkpointer.keep(self._progress)
 
     def _test(self) -> EpochDone:
         begin = time.perf_counter()
@@ -136,7 +136,7 @@ class Loop:
         except Interrupted as stop:
             self._leave(stop.signal)
         self._check(tested, f"in the test after epoch {number}")
-        self._tell_news()
+        self._tell_notices()
         return EpochDone(
             number,
             self._recipe.epochs,
@@ -157,7 +157,7 @@ class Loop:
 
     def _agree(self) -> int:
         """How many steps all may do till they agree again; leave if any was asked to."""
-        said = self._team.exchange((self._length.steps, self._stop.requested))
+        said = self._processes.exchange((self._length.steps, self._stop.requested))
         for _, asked in said:
             if asked is not None:
                 self._leave(signal.Signals(asked))
@@ -165,12 +165,12 @@ class Loop:
         return steps
 
     def _leave(self, asked: signal.Signals) -> NoReturn:
-        self._keeper.keep_now(self._progress, wait=True)
+        self._checkpointer.save_now(self._progress, wait=True)
         raise Interrupted(asked, f"stopped at {self._progress.place}") from None
 
-    def _stretch(self, steps: int, every: int) -> Stretch:
+    def _chunk(self, steps: int, every: int) -> ChunkDone:
         at = self._progress
-        return Stretch(
+        return ChunkDone(
             at.epoch,
             at.step,
             steps,
@@ -181,17 +181,17 @@ class Loop:
             mark=at.step % every == 0 or at.step == steps,
         )
 
-    def _tell_news(self) -> None:
-        for notice in self._engine.news():
+    def _tell_notices(self) -> None:
+        for notice in self._engine.notices():
             self._broadcast.send(Noticed(notice.kind, self._progress.epoch, notice.message))
 
-    def _steps(self, first: int, stop: int, before: Tally, after: Tally) -> str:
+    def _steps(self, first: int, stop: int, before: Metrics, after: Metrics) -> str:
         """In which step a stretch went wrong."""
         if not self._engine.checks_steps:
             return f"between steps {first + 1} and {stop}"
         return f"at step {first + -(-(after.count - before.count) // self._recipe.batch_size)}"
 
-    def _check(self, tally: Tally, where: str) -> None:
+    def _check(self, tally: Metrics, where: str) -> None:
         if not math.isfinite(tally.loss):
             raise DivergedError(self._recipe.lr, tally.loss, where)
 

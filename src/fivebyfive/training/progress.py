@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from ..engines.work import Tally
+from ..engines.interface import Metrics
 from .events import EpochDone, Speed
-from .pace import Meter
+from .throughput import Throughput
 
 T = TypeVar("T")
 
@@ -28,12 +28,12 @@ class Progress:
 
     epoch: int = 1
     step: int = 0
-    tally: Tally = field(default_factory=Tally)
+    tally: Metrics = field(default_factory=Metrics)
     plateau_since: int | None = None  # see Plateau
     done: EpochDone | None = None  # the last epoch that was trained and tested
     seconds: float = 0.0  # the training has taken so far
-    meter: Meter = field(default_factory=Meter)  # of this epoch
-    total: Meter = field(default_factory=Meter)  # of the whole training
+    meter: Throughput = field(default_factory=Throughput)  # of this epoch
+    total: Throughput = field(default_factory=Throughput)  # of the whole training
 
     @property
     def place(self) -> str:
@@ -58,14 +58,14 @@ class Progress:
             progress = cls(
                 epoch=values["epoch"],
                 step=values["step"],
-                tally=_read(Tally, values["tally"]),
+                tally=_read(Metrics, values["tally"]),
                 plateau_since=values["plateau_since"],
                 done=None
                 if done is None
                 else _read(EpochDone, done, speed=_read(Speed, done["speed"])),
                 seconds=values["seconds"],
-                meter=_read(Meter, values["meter"]),
-                total=_read(Meter, values["total"]),
+                meter=_read(Throughput, values["meter"]),
+                total=_read(Throughput, values["total"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no position of a training: {error}") from error

@@ -14,19 +14,19 @@ from torch import nn
 from .. import datasets, engines, networks
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Dataset
-from ..engines.team import ALONE, Team
-from ..engines.work import Engine
-from ..errors import ShapeError
-from ..networks import own
+from ..engines.interface import Engine
+from ..engines.process_group import SINGLE_PROCESS, ProcessGroup
+from ..lib.errors import ShapeError
+from ..networks import user as own
 from ..recipes import Recipe
 from .broadcast import Broadcast
-from .check import check, misfit
+from .check import check, shape_error
 from .devices import title
 from .events import Listener, Result, Started
-from .loop import Keeper, Loop
+from .loop import Checkpointer, Loop
+from .processes import check_same, check_share, device_of
 from .progress import Progress
-from .stopping import Stop
-from .together import check_same, check_share, device_of
+from .signals import Stop
 from .weights import build_seeded
 
 #: The sample has a tenth of the images of the dataset it stands in for.
@@ -44,7 +44,7 @@ class Session:
     engine: Engine
     folder: Path | None = None  # where the user said that the data is
     memory: str | None = None  # what it will take, in words
-    team: Team = ALONE
+    processes: ProcessGroup = SINGLE_PROCESS
 
     @property
     def steps(self) -> int:
@@ -74,7 +74,7 @@ class Session:
         self,
         started: Started,
         listeners: Sequence[Listener],
-        keeper: Keeper,
+        checkpointer: Checkpointer,
         progress: Progress | None = None,
         stop: Stop | None = None,
     ) -> Result:
@@ -89,9 +89,9 @@ class Session:
         hearing = Stop() if stop is None else contextlib.nullcontext(stop)
         with hearing as heard, Broadcast(listeners) as broadcast:
             begun = Progress() if progress is None else progress
-            begun = Progress.from_dict(self.team.exchange(begun.as_dict())[0])
+            begun = Progress.from_dict(self.processes.exchange(begun.as_dict())[0])
             parts = (self.engine, self.recipe, self.data, self.device)
-            return Loop(*parts, broadcast, keeper, heard, begun, self.team).run(started)
+            return Loop(*parts, broadcast, checkpointer, heard, begun, self.processes).run(started)
 
 
 def prepare(
@@ -104,7 +104,7 @@ def prepare(
     device: str = "auto",
     engine: str = "auto",
     micro_batch: int | None = None,
-    team: Team = ALONE,
+    processes: ProcessGroup = SINGLE_PROCESS,
 ) -> Session:
     """Find the device, load the data, build and check the network, and start the engine.
 
@@ -120,15 +120,15 @@ def prepare(
         device: see :func:`fivebyfive.training.together.device_of`.
         engine: see :func:`fivebyfive.engines.make`.
         micro_batch: compute this many images at a time; else the whole batch, if it fits.
-        team: the processes to train with, all of which prepare the same.
+        processes: the process group to train with, all of which prepare the same.
 
     Raises:
         FiveByFiveError: any of it can't be; nothing has been written then.
     """
-    place = device_of(device, team)
+    place = device_of(device, processes)
     make = _maker(recipe, network)
-    check_share(recipe, team)
-    with team.in_turn():  # the first one downloads, the others find
+    check_share(recipe, processes)
+    with processes.in_turn():  # the first one downloads, the others find
         data = datasets.load(recipe.dataset, folder, named=named, limit=recipe.limit)
     if data.name == "sample" and recipe.limit is None and not epochs_named:
         data, recipe = _lengthened(data, recipe)
@@ -137,12 +137,14 @@ def prepare(
     try:
         module = build_seeded(lambda: make(data), recipe.init, recipe.seed, images)
     except RuntimeError as error:  # a lazy layer that the images don't fit
-        raise ShapeError(misfit(recipe, images, error)) from error
+        raise ShapeError(shape_error(recipe, images, error)) from error
     check(module, recipe, data, images)
-    check_same(team, recipe, data, module, place)
-    chosen = engines.make(engine, module, recipe, data.train, data.test, place, micro_batch, team)
+    check_same(processes, recipe, data, module, place)
+    chosen = engines.make(
+        engine, module, recipe, data.train, data.test, place, micro_batch, processes
+    )
     where = None if folder is None else Path(folder)
-    return Session(chosen.recipe, data, place, module, chosen, where, team=team)
+    return Session(chosen.recipe, data, place, module, chosen, where, processes=processes)
 
 
 def _maker(
@@ -151,7 +153,7 @@ def _maker(
     """What makes the network once the data is there. An unknown name is told before."""
     if network is not None:
         return lambda _: network if isinstance(network, nn.Module) else network()
-    if networks.is_own(recipe.network):
+    if networks.is_user_network(recipe.network):
         found = own.find(recipe.network)
         return lambda _: found.make()
     named = networks.get(recipe.network)

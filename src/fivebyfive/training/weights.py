@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from ..modes import in_mode
-from ..randomness import WEIGHTS, derive, kept, reseed
+from ..lib.modes import in_mode
+from ..lib.randomness import WEIGHTS, derive, kept, reseed
 from ..recipes import Initialisation
 
 

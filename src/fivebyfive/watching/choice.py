@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Literal, TextIO, get_args
 
-from ..errors import UnknownNameError
+from ..lib.errors import UnknownNameError
 from ..training.events import Event, Listener
 
 Mode = Literal["auto", "notebook", "terminal", "lines", "quiet"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import replacing
+from ..lib.files import replacing
+from ..runs import log as metrics
 from ..training.events import Event, Started
-from . import metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

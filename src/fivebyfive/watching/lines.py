@@ -9,7 +9,7 @@ from typing import TextIO
 
 from ..training.events import EpochDone, Event, Finished, Noticed, Started
 from . import wording
-from .progress import Progress
+from .position import Position
 
 
 class Lines:
@@ -19,7 +19,7 @@ class Lines:
         self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._stream = sys.stderr if stream is None else stream
-        self._progress = Progress(clock)
+        self._progress = Position(clock)
 
     def on(self, event: Event) -> None:
         """Write what the event is worth, and flush, so that a log can be followed."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from IPython.display import display
 
-from ..training.events import EpochDone, Event, Finished, Noticed, Started, Stretch
+from ..training.events import ChunkDone, EpochDone, Event, Finished, Noticed, Started
 from . import wording
 from .curves import History, figure
-from .pace import Pace
-from .progress import Progress
+from .position import Position
+from .throttle import Throttle
 
 _DOTS_PER_INCH = 144
 _SHOWN_AT = 72  # half size, so that it's sharp on screens with small pixels too
@@ -28,9 +28,9 @@ class Notebook:
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._picture_pace = Pace(least=0.5, share=0.05, clock=clock)
-        self._line_pace = Pace(least=0.25, share=0.02, clock=clock)
-        self._progress = Progress(clock)
+        self._picture_pace = Throttle(least=0.5, share=0.05, clock=clock)
+        self._line_pace = Throttle(least=0.25, share=0.02, clock=clock)
+        self._progress = Position(clock)
         self._history = History()
         self._picture: Any = None  # IPython's display handles, once the training has started
         self._line: Any = None
@@ -42,7 +42,7 @@ class Notebook:
         match event:
             case Started():
                 self._begin(event)
-            case Stretch():
+            case ChunkDone():
                 self._redraw(curves=event.mark)
             case EpochDone():
                 self._redraw(curves=True)

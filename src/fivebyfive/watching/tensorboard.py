@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from ..errors import FiveByFiveError
-from ..training.events import EpochDone, Event, Started, Stretch
-from .metrics import row
+from ..lib.errors import FiveByFiveError
+from ..runs.log import row
+from ..training.events import ChunkDone, EpochDone, Event, Started
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -55,7 +55,7 @@ class TensorBoard:
                 self._steps = event.steps
                 for past in event.past:
                     self._take(past)
-            case Stretch(mark=True) | EpochDone():
+            case ChunkDone(mark=True) | EpochDone():
                 if (values := row(event)) is not None:
                     self._take(values)
             case _:

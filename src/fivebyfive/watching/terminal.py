@@ -13,12 +13,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..training.events import EpochDone, Event, Finished, Noticed, Started, Stretch
+from ..training.events import ChunkDone, EpochDone, Event, Finished, Noticed, Started
 from . import terminal_curves, wording
 from .curves import History
-from .pace import Pace
-from .progress import Progress
+from .position import Position
 from .terminal_curves import LOSS, TEST, TRAIN
+from .throttle import Throttle
 
 #: Rows that header, progress and summary take: with the curves, all fits on one screen at the end.
 _OTHER_ROWS = 12
@@ -32,8 +32,8 @@ class Terminal:
         self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._console = Console(stderr=True) if console is None else console
-        self._pace = Pace(least=0.25, share=0.02, clock=clock)
-        self._progress = Progress(clock)
+        self._pace = Throttle(least=0.25, share=0.02, clock=clock)
+        self._progress = Position(clock)
         self._history = History()
         self._live: Live | None = None
 
@@ -44,7 +44,7 @@ class Terminal:
         match event:
             case Started():
                 self._begin(event)
-            case Stretch() | EpochDone():
+            case ChunkDone() | EpochDone():
                 self._redraw()
             case Noticed():
                 self._notice(event.message)
@@ -100,7 +100,7 @@ class Terminal:
         return Group(*parts)
 
 
-def _bar(progress: Progress, width: int) -> RenderableType:
+def _bar(progress: Position, width: int) -> RenderableType:
     left = f"epoch {progress.epoch}/{progress.epochs}"
     right = f"{wording.percent(progress.done)} · {progress.time}"
     # Room for the widest text to come, so that the bar keeps its length.
@@ -114,7 +114,7 @@ def _bar(progress: Progress, width: int) -> RenderableType:
     return table
 
 
-def _figures(progress: Progress) -> Text:
+def _figures(progress: Position) -> Text:
     text = Text.assemble(
         (f"loss {progress.train_loss:.3f}", LOSS),
         " · ",

@@ -1,0 +1,119 @@
+"""What goes into an engine and what comes out: an epoch's order, a tally, and the time it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from ..recipes import Recipe
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training images.
+
+    ``number`` counts from 1; ``order`` (``int64 [N]``) lies on the engine's device; the last batch
+    is smaller where ``batch_size`` doesn't divide N.
+    """
+
+    number: int
+    order: Tensor
+    batch_size: int
+
+    @property
+    def steps(self) -> int:
+        """How many batches the epoch has, the last smaller one included."""
+        return -(-len(self.order) // self.batch_size)
+
+    def batch(self, step: int) -> Tensor:
+        """The indices of the images of one step; steps count from 0."""
+        return self.order[step * self.batch_size : (step + 1) * self.batch_size]
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Sums over images: of their losses, of the right answers, and how many there were."""
+
+    loss: float = 0.0
+    correct: int = 0
+    count: int = 0
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean loss of an image."""
+        return self.loss / self.count
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers, 0 to 1."""
+        return self.correct / self.count
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds spent getting batches ready, and computing the steps."""
+
+    data: float = 0.0
+    compute: float = 0.0
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something an engine has to tell; ``kind`` is a word for programs.
+
+    ``out-of-memory``: from here on batches are computed in parts. ``batch-statistics``: which
+    changes the mathematics of this network. ``precision``: what ``auto`` has chosen. ``engine``:
+    the CUDA engine computes as the eager one, and why. ``processes``: several share the batches.
+    """
+
+    kind: str
+    message: str
+
+
+class Engine(Protocol):
+    """The one seam for speed.
+
+    The loop hands an engine a stretch of an epoch, several steps long, together with the tally so
+    far, and gets the tally back; in between the engine may capture, fuse or split as it likes, and
+    nothing forces it to wait for the device. Where an epoch is cut into stretches changes nothing:
+    the sums run on, in order, in float64 where the device has it.
+
+    Attributes:
+        recipe: what is computed, with ``auto`` precision resolved.
+        micro_batch: images computed at a time in training; the recipe's batch size where the whole
+            batch is. It falls when memory runs out, and may be set before the first step.
+        test_batch: likewise in a test.
+        checks_steps: whether a stretch ends with the step whose loss is no finite number.
+    """
+
+    name: str
+    network: nn.Module
+    recipe: Recipe
+    micro_batch: int
+    test_batch: int
+    checks_steps: bool
+
+    def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
+        """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
+
+    def evaluate(self) -> Metrics:
+        """Test on the whole test split, leaving random state and training mode as they were."""
+
+    def notices(self) -> list[Notice]:
+        """What has happened since this was last asked."""
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """What the optimizer keeps between steps, as ``<parameter>/<quantity>``; none for SGD.
+
+        The tensors are the optimizer's own: whoever wants to keep them copies them.
+        """
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`optimizer_state` gave.
+
+        Raises:
+            NetworkError: it belongs to another network.
+        """

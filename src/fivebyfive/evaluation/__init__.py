@@ -1,0 +1,1 @@
+"""Evaluation: how well a trained network does, by class, and where it errs."""

@@ -1,0 +1,1 @@
+"""What every room uses: errors, files, random numbers, units, and what PyTorch tells."""

@@ -1,0 +1,1 @@
+"""Memory: what a training will take, and whether that fits."""

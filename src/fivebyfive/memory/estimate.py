@@ -1,0 +1,191 @@
+"""Will it fit? What a training holds at its fullest, and what is done where that is too much."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..datasets.pixels import Pixels
+from ..datasets.splits import Split
+from ..lib import free_memory as capacity
+from ..summary.table import size as words
+from ..training.session import Session
+from . import demand
+from .parts import Memory
+
+#: What is still to come must fit with this part of it to spare: predictions are that good.
+MARGIN = 0.10
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What a training holds at its fullest on its device, in bytes.
+
+    ``program`` is what the process holds beside the training: the interpreter, PyTorch and its
+    libraries (on a card, the workspaces that cuBLAS keeps). ``data`` are both splits as they are
+    stored. ``checkpoint`` are the copies that are written while the training goes on. ``step`` is
+    the rest, part by part, for ``batch_size`` images at once, and ``holes`` is what freed buffers
+    leave between others, too small for the next. ``testing`` is the total during a test of
+    ``tested`` images at once.
+
+    ``micro_batch`` is the largest equal split of the batch that fits (all of it, half, a quarter,
+    …), ``test_batch`` that of the images tested at once; ``None`` where not even one image does.
+    ``least`` is the total with one image at a time. ``available`` is what there is for all of it,
+    what the process holds already included; ``None`` where nobody tells. ``exact`` is whether a
+    split leaves the result as it is.
+    """
+
+    program: int
+    data: int
+    checkpoint: int
+    step: Memory
+    holes: int
+    testing: int
+    least: int
+    available: int | None
+    batch_size: int
+    micro_batch: int | None
+    tested: int
+    test_batch: int | None
+    exact: bool
+
+    @property
+    def training(self) -> int:
+        """The total during a step."""
+        return self.program + self.data + self.checkpoint + self.step.total + self.holes
+
+    @property
+    def peak(self) -> int:
+        """The most that is held at once, during a step or a test."""
+        return max(self.training, self.testing)
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing need be split."""
+        return (self.micro_batch, self.test_batch) == (self.batch_size, self.tested)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**dataclasses.asdict(self), "peak": self.peak, "fits": self.fits}
+
+    def __str__(self) -> str:
+        """One line: what is needed of what there is, and what will be done."""
+        if self.available is None:
+            return f"needs about {words(self.peak)}; how much there is can't be told here"
+        if self.fits:
+            return f"needs about {words(self.peak)} of {words(self.available)}: fits"
+        if self.micro_batch is None or self.test_batch is None:
+            return (
+                f"needs about {words(self.least)} even for one image at a time, and "
+                f"{words(self.available)} can be had: doesn't fit. Close other programs, or choose "
+                "smaller images (--resize), a smaller network or a machine with more memory"
+            )
+        splits = " and ".join(self._splits(self.micro_batch, self.test_batch))
+        return (
+            f"needs about {words(self.peak)}, {words(self.available)} can be had: doesn't fit "
+            f"whole, so {splits}"
+        )
+
+    def _splits(self, micro_batch: int, test_batch: int) -> Iterator[str]:
+        if micro_batch < self.batch_size:
+            pieces = -(-self.batch_size // micro_batch)
+            least, rest = divmod(self.batch_size, pieces)
+            split = f"{pieces} × {least + 1} or {least}" if rest else f"{pieces} × {least}"
+            outcome = "stays the same" if self.exact else "changes: it normalises over a batch"
+            yield f"the batch of {self.batch_size} is computed as {split} (the result {outcome})"
+        if test_batch < self.tested:
+            yield f"{test_batch} images are tested at a time"
+
+
+def estimate_memory(session: Session, micro_batch: int | None = None) -> MemoryEstimate:
+    """What training ``session`` will take on its device, before its first step.
+
+    Nothing is computed and nothing of the network's size is taken. Two things are measured, now:
+    what the process holds, and what there is. ``micro_batch`` is the split to begin with, where
+    the user asks for one.
+
+    Raises:
+        NetworkError: the network can't be followed without running it.
+    """
+    network, recipe, data = session.network, session.recipe, session.data
+    batch_size = micro_batch or recipe.batch_size
+    tested = min(session.engine.test_batch, len(data.test))
+    shape = Pixels(recipe.resize).shape(data.train.shape)
+    engine, device = session.engine, session.device
+    needs = demand.of_engine(engine.name, network, engine.recipe, shape, device)
+    # First come the libraries that a training brings, so that they count as held: what draws its
+    # curves, and what PyTorch's optimizers need.
+    for library in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+        importlib.import_module(library)
+    moments = sum(moment.nbytes for moment in engine.optimizer_state().values())
+
+    def step(count: int) -> tuple[Memory, int]:
+        need, holes = needs.training(count, again=count < recipe.batch_size)
+        return Memory.of(network, recipe.optimizer, need), holes
+
+    whole, holes = step(batch_size)
+    stored = _stored(data.train) + _stored(data.test)
+    held, free = _held(device), capacity.free(device)
+    program = max(0, held - stored - whole.weights - moments)
+    # A copy of weights and moments that is written while the training goes on. It is let go in the
+    # midst of a step, and about every second time the largest gradient then lacks a place.
+    largest = max((parameter.nbytes for parameter in network.parameters()), default=0)
+    copies = whole.weights + whole.optimizer + largest // 2
+    checkpoint = copies if device.type == "cpu" else 0
+    rest = program + stored + checkpoint
+    lasting = rest + whole.weights + whole.gradients + whole.optimizer
+
+    def training(count: int) -> int:
+        memory, lost = step(count)
+        return rest + memory.total + lost
+
+    def testing(count: int) -> int:
+        return lasting + needs.testing(count)
+
+    def fits(total: int) -> bool:
+        return free is None or (1 + MARGIN) * (total - held) <= free
+
+    micro = next((n for n in halves(batch_size) if fits(training(n))), None)
+    test = next((n for n in halves(tested) if fits(testing(n))), None)
+    return MemoryEstimate(
+        program=program,
+        data=stored,
+        checkpoint=checkpoint,
+        step=whole,
+        holes=holes,
+        testing=testing(tested),
+        least=max(training(1), testing(1)),
+        available=None if free is None else held + free,
+        batch_size=batch_size,
+        micro_batch=micro,
+        tested=tested,
+        test_batch=test,
+        exact=not _normalises(network),
+    )
+
+
+def halves(count: int) -> Iterator[int]:
+    """``count``, half of it, a quarter and so on down to 1, as the engines try them."""
+    while count:
+        yield count
+        count //= 2
+
+
+def _held(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else capacity.resident()
+
+
+def _stored(split: Split) -> int:
+    # A limit leaves the whole in memory: what is trained on is a view of it.
+    return sum(tensor.untyped_storage().nbytes() for tensor in (split.images, split.labels))
+
+
+def _normalises(network: nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) and module.training for module in network.modules())

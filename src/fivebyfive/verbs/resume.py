@@ -1,0 +1,168 @@
+"""Going on with a training, as Python calls it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from .. import datasets, networks, recipes, runs
+from ..api import find_dataset, run_folder, seconds, watchers_for, with_memory_estimate
+from ..engines.process_group import ProcessGroup, init_process_group
+from ..lib.errors import DataError, DeviceError, NetworkError
+from ..lib.files import sweep
+from ..networks import user as own
+from ..runs import Run
+from ..runs import resume as resuming
+from ..runs.checkpointer import EVERY
+from ..runs.finishing import finish
+from ..runs.folder import CHECKPOINTS, check_plain
+from ..runs.lock import locked
+from ..runs.record import Record
+from ..training.devices import choose
+from ..training.events import Listener
+from ..training.session import prepare
+from ..watching.choice import Mode
+
+
+def resume(
+    run: str | Path | Run,
+    *,
+    network: str | nn.Module | None = None,
+    data: str | Path | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    micro_batch: int | None = None,
+    allow: Collection[str] = (),
+    checkpoint_every: float = EVERY,
+    tensorboard: bool = False,
+    watch: Mode = "auto",
+    listeners: Sequence[Listener] = (),
+    **settings: Any,
+) -> Run:
+    """Go on with a run that was killed, stopped or failed, and end as if it never had been.
+
+    It goes on from the newest whole checkpoint, in the middle of an epoch if need be. Weights,
+    optimizer and metrics come out bit for bit as without the break, if the conditions are the same
+    (the build of PyTorch, the device, the engine, the number of threads); if not, a notice says so.
+    A run that has finished is given back as it is.
+
+    Args:
+        run: the run folder, or an opened run.
+        network: ``FILE.py:NAME`` or a module of the right kind, for runs of a network of your own;
+            no code is run because a run folder names it.
+        data: the folder of the run's data, where it isn't found by the dataset's name.
+        device: as for :func:`train`; ``auto`` takes the run's own.
+        engine: as for :func:`train`; ``auto`` takes the run's own.
+        micro_batch: as for :func:`train`; ``None`` takes what the run had come to.
+        allow: what may differ from the run that was begun: ``"data"``, ``"recipe"``.
+        checkpoint_every: as for :func:`train`.
+        tensorboard: as for :func:`train`; goes on by itself where there are event files.
+        watch: as for :func:`train`.
+        listeners: as for :func:`train`.
+        settings: ``epochs`` or ``lr``, if the recipe is allowed to change.
+
+    Raises:
+        RunError: there is no run to go on with, or another process trains it right now.
+        DataError: the data isn't the run's.
+        RecipeError: a setting isn't the run's, or can't be changed now.
+        DivergedError: as from :func:`train`.
+        Interrupted: as from :func:`train`.
+    """
+    processes, record = init_process_group(), None
+    with contextlib.ExitStack() as held:
+        with processes.reporting():
+            resuming.check_allowed(allow)
+            every, folder = seconds(checkpoint_every), run_folder(run)
+            opened = _opened(folder, processes, held)
+            _check_name(opened, network)
+            recipe = resuming.changed_recipe(opened, settings, allow)
+            if opened.info["state"] == "finished" and recipe == opened.recipe:
+                return opened
+            tensorboard = tensorboard or any(opened.path.glob("events.out.tfevents.*"))
+            watchers = watchers_for(watch, listeners, tensorboard)
+            device, engine = _place(opened, device, engine)
+            session = prepare(
+                recipe,
+                network=_own(opened, network),
+                folder=_data_folder(opened, data),
+                device=device,
+                engine=engine,
+                micro_batch=micro_batch,
+                processes=processes,
+            )
+            session = with_memory_estimate(session, micro_batch)
+            if processes.is_main:
+                start = resuming.restore(opened, session, allow, micro_batch is None)
+                record = Record(opened.path, session, start, every, folder)
+        return finish(session, record, watchers)
+
+
+def _opened(folder: Path, processes: ProcessGroup, held: contextlib.ExitStack) -> Run:
+    """The run, locked till ``held`` ends; the leader alone looks into the folder."""
+    info = None
+    if processes.is_main:
+        runs.load(folder)
+        check_plain(folder)
+        held.enter_context(locked(folder))
+        info = runs.load(folder).info
+        sweep(folder)
+        sweep(folder / CHECKPOINTS)
+    info = processes.exchange(info)[0]
+    return Run(folder.absolute(), folder, info, recipes.from_dict(info["recipe"]))
+
+
+def _place(run: Run, device: str, engine: str) -> tuple[str, str]:
+    """The run's own device and engine, where the user names no other and they are here."""
+    if device == "auto":
+        with contextlib.suppress(DeviceError):
+            device = str(choose(run.info["device"]))
+    if engine == "auto" and device == run.info["device"]:
+        engine = run.info["engine"]
+    return device, engine
+
+
+def _check_name(run: Run, name: str | nn.Module | None) -> None:
+    """What the user calls the network, or the recipe, has to be the run's.
+
+    Raises:
+        NetworkError: it isn't.
+    """
+    if not isinstance(name, str) or networks.is_user_network(name):
+        return
+    if name not in (run.recipe.name, run.recipe.network):
+        raise NetworkError(
+            f"the run's network is {run.recipe.network}, its recipe {run.recipe.name}; {name!r} "
+            "can't go on with it. Leave it out."
+        )
+
+
+def _own(run: Run, network: str | nn.Module | None) -> nn.Module | Callable[[], nn.Module] | None:
+    """The network to go on with where the user has to bring it; ``None`` for a named one."""
+    name = run.recipe.network
+    if isinstance(network, nn.Module):
+        return network
+    if network is not None and networks.is_user_network(network):
+        return own.find(network).make
+    if name in networks.NETWORKS:
+        return None
+    raise NetworkError(
+        f"the run's network {name!r} isn't one of the named ones, and no code is run because a run "
+        f"folder names it. Name it yourself: fivebyfive train FILE.py:NAME --resume {run.shown}, "
+        "or in Python resume(run, network=…)."
+    )
+
+
+def _data_folder(run: Run, data: str | Path | None) -> Path | None:
+    """Where the user says that the run's data is; a path in run.json is never followed."""
+    if data is not None:
+        return find_dataset(run.recipe, data)[1]
+    if run.recipe.dataset in datasets.names():
+        return None
+    raise DataError(
+        f"the run's data, {run.recipe.dataset!r}, isn't a named dataset. Say where it is: "
+        "--data FOLDER."
+    )
