@@ -38,7 +38,7 @@ def test_reads_settings_with_either_spelling(tmp_path: Path) -> None:
         (b"lr = 1" + 400 * b"0", "expected a finite number"),
         (b"lr = 1" + 9000 * b"0", "isn't TOML"),
         (b'data = "mnist"\ndataset = "sample"', "sets something twice: data, dataset"),
-        (b"std = 0", "std is 0; expected a number above 0"),
+        (b"std = 0", "std is 0; expected a finite number above 0"),
         (b"[mean]\nred = 1", "mean is {'red': 1}; expected a finite number"),
         (b'network = "net.py:Net"', "Code of your own is only run where you name it"),
         (b'recipe = "net.py:Net"', "Code of your own is only run where you name it"),

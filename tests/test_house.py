@@ -18,9 +18,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 #: The rooms from the ground up: each imports from itself and from what stands before it.
 ROOMS = (
     ("lib", "version"),
+    ("settings",),
     ("recipes",),
-    ("networks", "datasets", "config"),
-    ("kernels",),
+    ("networks", "datasets"),
+    ("kernels", "config"),
     ("engines",),
     ("training",),
     ("memory",),

@@ -64,7 +64,7 @@ def test_the_recipes_of_the_seeds() -> None:
         ({"lr": math.inf}, "lr is inf"),
         ({"lr": 10**400}, "expected a finite number"),
         ({"lr": "fast"}, "lr is 'fast'"),
-        ({"lr": -0.1}, "lr is -0.1; expected a number above 0"),
+        ({"lr": -0.1}, "lr is -0.1; expected a finite number above 0"),
         ({"std": 0}, "std is 0"),
         ({"seed": -1}, "seed is -1"),
         ({"seed": 2**63}, "below 2"),

@@ -7,7 +7,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -17,7 +17,7 @@ from .engines.process_group import SINGLE_PROCESS, ProcessGroup, init_process_gr
 from .lib.errors import DataError, NetworkError, RecipeError, RunError, UnknownNameError
 from .lib.files import expanded
 from .memory.estimate import estimate_memory
-from .recipes import Recipe
+from .recipes import Recipe, Settings
 from .runs import Run
 from .runs.checkpointer import EVERY
 from .runs.finishing import finish
@@ -28,6 +28,9 @@ from .training.progress import Progress
 from .training.session import Session, prepare
 from .watching.choice import Mode
 from .watching.tensorboard import TensorBoard
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 What = str | Recipe | nn.Module
 
@@ -48,7 +51,7 @@ def train(
     tensorboard: bool = False,
     watch: Mode = "auto",
     listeners: Sequence[Listener] = (),
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Run:
     """Train a network and leave a run folder.
 
@@ -80,10 +83,10 @@ def train(
     processes, record = init_process_group(), None
     with contextlib.ExitStack() as held:
         with processes.reporting():
+            given: dict[str, Any] = {k: v for k, v in settings.items() if v is not None}
             if config is not None:
-                given = {key: value for key, value in settings.items() if value is not None}
-                settings = {**configuration.read(config), **given}
-                named = settings.pop(configuration.RECIPE, None)
+                given = {**configuration.read(config), **given}
+                named = given.pop(configuration.RECIPE, None)
                 what = named if what is None else what
             path = _path(run) if run is not None and processes.is_main else None
             every = seconds(checkpoint_every)
@@ -95,7 +98,7 @@ def train(
                 engine=engine,
                 micro_batch=micro_batch,
                 processes=processes,
-                **settings,
+                **given,
             )
             session = with_memory_estimate(session, micro_batch)
             if processes.is_main:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from ..engines.process_group import ProcessGroup, init_process_group
 from ..lib.errors import DataError, DeviceError, NetworkError
 from ..lib.files import sweep
 from ..networks import user as own
+from ..recipes import ResumeSettings
 from ..runs import Run
 from ..runs import resume as resuming
 from ..runs.checkpointer import EVERY
@@ -26,6 +27,9 @@ from ..training.devices import choose
 from ..training.events import Listener
 from ..training.session import prepare
 from ..watching.choice import Mode
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def resume(
@@ -41,7 +45,7 @@ def resume(
     tensorboard: bool = False,
     watch: Mode = "auto",
     listeners: Sequence[Listener] = (),
-    **settings: Any,
+    **settings: Unpack[ResumeSettings],
 ) -> Run:
     """Go on with a run that was killed, stopped or failed, and end as if it never had been.
 
@@ -63,7 +67,7 @@ def resume(
         tensorboard: as for :func:`train`; goes on by itself where there are event files.
         watch: as for :func:`train`.
         listeners: as for :func:`train`.
-        settings: ``epochs`` or ``lr``, if the recipe is allowed to change.
+        settings: ``epochs``, ``lr`` or ``precision``, if the recipe is allowed to change.
 
     Raises:
         RunError: there is no run to go on with, or another process trains it right now.
