@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +70,17 @@ def fashion_mnist() -> None:
 def mnist() -> None:
     """For tests that need the full MNIST."""
     full("mnist")
+
+
+@pytest.fixture
+def same_as_recorded() -> Callable[[Path, str], None]:
+    """Compares a text with the one recorded in a file; ``RENEW=1 pytest …`` records it anew."""
+
+    def compare(file: Path, text: str) -> None:
+        if os.environ.get("RENEW"):
+            file.write_text(text, encoding="utf-8")
+        assert file.read_text(encoding="utf-8") == text, (
+            f"{file.name} has another text. Where that is meant: RENEW=1 pytest tests/test_frozen.py tests/test_settings.py"
+        )
+
+    return compare
