@@ -74,13 +74,14 @@ def mnist() -> None:
 
 @pytest.fixture
 def same_as_recorded() -> Callable[[Path, str], None]:
-    """Compares a text with the one recorded in a file; ``RENEW=1 pytest …`` records it anew."""
+    """Compares a text with the one recorded in a file, or with ``RENEW=1`` records it anew."""
 
     def compare(file: Path, text: str) -> None:
         if os.environ.get("RENEW"):
             file.write_text(text, encoding="utf-8")
-        assert file.read_text(encoding="utf-8") == text, (
-            f"{file.name} has another text. Where that is meant: RENEW=1 pytest tests/test_frozen.py tests/test_settings.py"
+        hint = (
+            f"{file.name} says otherwise. Where the change is meant: RENEW=1 pytest and this test."
         )
+        assert file.read_text(encoding="utf-8") == text, hint
 
     return compare

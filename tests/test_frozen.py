@@ -1,7 +1,7 @@
-"""What users and their programs rely on: every command's ``--help``, the form of every ``--json``.
+"""What users and their programs rely on: each command's ``--help``, the form of each ``--json``.
 
-``tests/frozen`` holds them. Where a change is meant, ``RENEW=1 pytest tests/test_frozen.py`` records
-them anew, and the change shows in the diff and in CHANGELOG.md.
+``tests/frozen`` holds them. Where a change is meant, ``RENEW=1 pytest tests/test_frozen.py``
+records them anew, and the change shows in the diff and in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Compare = Callable[[Path, str], None]
 
 
 def form(value: object) -> dict[str, str]:
-    """Where a JSON value has what: the types of its values by their paths, all of a list's as one."""
+    """The types in a JSON value by their paths; what a list holds is one path."""
     types: dict[str, set[str]] = {}
 
     def note(value: object, path: str) -> None:
