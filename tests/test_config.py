@@ -25,6 +25,7 @@ def test_reads_settings_with_either_spelling(tmp_path: Path) -> None:
         (b"epochs = ", "isn't TOML"),
         (b"\xff\xfe", "isn't TOML"),
         (b"epoch = 3", "unknown setting 'epoch'. Did you mean 'epochs'?"),
+        (b'"" = 3', "unknown setting ''"),
         (b"[train]\nepochs = 3", "unknown setting 'train'"),
         (b"recipe = 3", "recipe is 3; expected a name in quotes"),
         (b'optimizer = ["sgd"]', "optimizer is ['sgd']; expected one of sgd, adam"),
