@@ -73,15 +73,13 @@ def mnist() -> None:
 
 
 @pytest.fixture
-def same_as_recorded() -> Callable[[Path, str], None]:
+def same_as_recorded(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
     """Compares a text with the one recorded in a file, or with ``RENEW=1`` records it anew."""
 
     def compare(file: Path, text: str) -> None:
         if os.environ.get("RENEW"):
             file.write_text(text, encoding="utf-8")
-        hint = (
-            f"{file.name} says otherwise. Where the change is meant: RENEW=1 pytest and this test."
-        )
-        assert file.read_text(encoding="utf-8") == text, hint
+        renew = f"RENEW=1 pytest '{request.node.nodeid}'"
+        assert file.read_text(encoding="utf-8") == text, f"if the change is meant: {renew}"
 
     return compare

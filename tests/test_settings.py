@@ -68,7 +68,7 @@ def test_the_typed_keywords_are_the_settings() -> None:
     hints = get_type_hints(Settings)
     fields = get_type_hints(Recipe)
     for name in SETTINGS:
-        line = f"{name}: {fields[name]} | None"
+        line = f"{name}: {getattr(fields[name], '__name__', fields[name])} | None"
         assert hints.get(name) == fields[name] | None, f"put into recipes.Settings the line: {line}"
     assert hints.keys() == SETTINGS.keys(), "recipes.Settings has keys that are no settings"
 
