@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 
-from fivebyfive import api
 from fivebyfive.lib import free_memory as capacity
 from fivebyfive.memory.estimate import estimate_memory
 from fivebyfive.runs import folder
 from fivebyfive.runs.record import Record
+from fivebyfive.verbs.running import finish
+from fivebyfive.verbs.train import ready
 from harness import machine, save
 
 BATCHES = {
@@ -82,9 +83,7 @@ def alone(recipe: str, batch: int, engine: str, device: str) -> dict[str, Any]:
 def measure(recipe: str, batch: int, engine: str, device: str) -> dict[str, Any]:
     """Foresee one training and train it; bytes."""
     limit = max(LEAST, STEPS * batch)
-    session = api.ready(
-        recipe, engine=engine, device=device, batch_size=batch, limit=limit, epochs=1
-    )
+    session = ready(recipe, engine=engine, device=device, batch_size=batch, limit=limit, epochs=1)
     before = capacity.resident()
     foresight = estimate_memory(session)
     after = capacity.resident()
@@ -92,7 +91,7 @@ def measure(recipe: str, batch: int, engine: str, device: str) -> dict[str, Any]
         tempfile.TemporaryDirectory() as path,
         folder.create_run_dir(Path(path), recipe) as run,
     ):
-        Record(run, session, every=EVERY).train([])
+        finish(session, Record(run, session, every=EVERY), [], None)
     on_card = session.device.type == "cuda"
     most = torch.cuda.max_memory_allocated(session.device) if on_card else capacity.most_resident()
     return {

@@ -151,7 +151,7 @@ def test_ones_own_network_by_file(here: Path, tiny_folder: Path) -> None:
     with pytest.raises(NetworkError, match="--network FILE"):
         fbf.test(run.path, data=tiny_folder)
     assert fbf.test(run.path, data=tiny_folder, network="net.py:TinyNet").images == 20
-    with pytest.raises(NetworkError, match="don't fit the network"):
+    with pytest.raises(NetworkError, match=r"network is net\.py:TinyNet"):
         fbf.test(run.path, data=tiny_folder, network="lenet")
     assert fbf.layers("net.py:TinyNet").parameters == 784 * 3 + 3
 
@@ -283,7 +283,7 @@ def test_pictures_that_cant_be_drawn_dont_lose_the_verdict(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fivebyfive.verbs.examine.draw_confusion", full)
+    monkeypatch.setattr("fivebyfive.verbs.test.draw_confusion", full)
     with pytest.warns(UserWarning, match=r"can't draw the pictures in .*No space left"):
         assert fbf.test(run, data=tiny_folder).images == 20
 
