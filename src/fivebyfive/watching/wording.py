@@ -74,13 +74,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def duration(seconds: float) -> str:
-    """``0:07``, ``12:30``, ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def printable(text: str) -> str:
     """``text`` on one line and without control characters, whatever a path or message holds."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
