@@ -47,6 +47,7 @@ def render(layers: Layers, console: Console, options: ConsoleOptions) -> RenderR
     yield table
     yield Text()
     yield _totals(layers)
+    yield Text(f"\nin the kernels on a CPU: {layers.coverage}")
 
 
 def _rows(layers: Layers, columns: Sequence[str]) -> Table:

@@ -25,6 +25,8 @@ def header(started: Started) -> list[tuple[str, str]]:
         ("from", started.data_source),
         ("device", f"{started.device}, {started.device_title} · {started.engine} engine"),
     ]
+    if started.kernels is not None:
+        pairs.append(("kernels", started.kernels))
     if started.memory is not None:
         pairs.append(("memory", started.memory))
     if started.resumed is not None:
