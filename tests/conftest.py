@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -68,3 +70,15 @@ def fashion_mnist() -> None:
 def mnist() -> None:
     """For tests that need the full MNIST."""
     full("mnist")
+
+
+@pytest.fixture(scope="session")
+def training() -> ModuleType:
+    """The module ``training_events.py``: ``training.events()`` and the single events in it."""
+    path = Path(__file__).with_name("training_events.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -19,7 +19,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 ROOMS = (
     ("lib", "version"),
     ("recipes",),
-    ("networks", "datasets", "config"),
+    ("networks", "datasets"),
     ("kernels",),
     ("engines",),
     ("training",),
@@ -28,7 +28,8 @@ ROOMS = (
     ("evaluation",),
     ("watching",),
     ("runs",),
-    ("api", "verbs"),
+    ("config",),
+    ("verbs",),
     ("d2l", "commands"),
     ("cli",),
     ("__init__", "__main__"),

@@ -50,8 +50,8 @@ def made_up(**changes) -> MemoryEstimate:
     )  # fmt: skip
     values = {
         "program": 300 * MB, "data": 50 * MB, "checkpoint": 50 * MB, "step": step,
-        "fragmentation": 0, "testing": 2000 * MB, "least": 900 * MB, "available": 21_700 * MB, "batch_size": 128,
-        "micro_batch": 128, "tested": 500, "test_batch": 500, "exact": True,
+        "fragmentation": 0, "testing": 2000 * MB, "least": 900 * MB, "available": 21_700 * MB,
+        "batch_size": 128, "micro_batch": 128, "tested": 500, "test_batch": 500, "exact": True,
     }  # fmt: skip
     return MemoryEstimate(**{**values, **changes})
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 import torch
@@ -26,7 +26,7 @@ from ..lib.torch_internals import hooked
 from ..recipes import Recipe
 from .coverage import coverage_of
 from .eager import Eager
-from .interface import Epoch, Metrics, Notice, Times
+from .interface import Epoch, Metrics, Notice, Times, nothing
 from .out_of_memory import check, is_out_of_memory
 from .rewrites import rewritten
 
@@ -171,10 +171,16 @@ class Cpu(Eager):
             _ = self.optimizer  # takes over the moments that are there
             self._stepper = None
 
-    def evaluate(self) -> Metrics:
+    def set_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on."""
+        super().set_lr(lr)
+        if self._stepper is not None:
+            self._plain.param_groups[0]["lr"] = lr
+
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         if self._stepper is None or self._resizes or self._watched():
-            return super().evaluate()
+            return super().evaluate(between)
         sums = StepSums()
         try:
             self._stepper.evaluate(self._test.images, self._test.labels, sums)
@@ -183,7 +189,7 @@ class Cpu(Eager):
                 raise
         else:
             return Metrics(sums.loss, sums.correct, len(self._test))
-        return super().evaluate()
+        return super().evaluate(between)
 
     def _watched(self) -> bool:
         """Whether someone listens to a layer or gradient, which only PyTorch's own step tells."""

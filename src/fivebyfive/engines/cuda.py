@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +25,7 @@ from .allocator import prepare
 from .dropout import keys
 from .eager import Eager, read
 from .graphs import CudaGraphs, Graphs, Replay, draws
-from .interface import Epoch, Metrics, Notice, Times
+from .interface import Epoch, Metrics, Notice, Times, nothing
 from .out_of_memory import is_out_of_memory
 from .rewrites import rewritten
 
@@ -201,10 +201,15 @@ class Cuda(Eager):
         if self._graphs is not None:
             self._graphs.forget()
 
-    def evaluate(self) -> Metrics:
+    def set_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on."""
+        super().set_lr(lr)
+        self._forget()  # graphs hold the one that they were recorded with
+
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         with contextlib.nullcontext() if self._graphs is None else self._graphs.stream():
-            return super().evaluate()
+            return super().evaluate(between)
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what :meth:`optimizer_state` gave."""

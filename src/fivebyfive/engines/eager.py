@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..recipes import Optimizer, Recipe
 from .allocator import prepare, release, trim
 from .coverage import Coverage
 from .dropout import DropoutByImage, may_drop
-from .interface import Epoch, Metrics, Notice, Times
+from .interface import Epoch, Metrics, Notice, Times, nothing
 from .micro_batches import (
     Snapshot,
     checked,
@@ -62,7 +62,7 @@ class Eager:
         micro_batch: int | None = None,
         notices: Iterable[Notice] = (),
     ) -> None:
-        self.recipe = recipe
+        self.recipe, self._lr = recipe, recipe.lr
         self.micro_batch = checked(micro_batch, recipe.batch_size)
         self._precision_context = PrecisionContext(recipe.precision, device)
         prepare(device)
@@ -94,7 +94,14 @@ class Eager:
     @functools.cached_property
     def optimizer(self) -> torch.optim.Optimizer:
         """The recipe's, over the network's parameters."""
-        return make_optimizer(self.recipe.optimizer, self.network, self.recipe.lr)
+        return make_optimizer(self.recipe.optimizer, self.network, self._lr)
+
+    def set_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on."""
+        self._lr = lr
+        if "optimizer" in vars(self):  # it is made when it is first used
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
@@ -152,7 +159,7 @@ class Eager:
         loss.backward()
 
     @torch.no_grad()
-    def evaluate(self) -> Metrics:
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         sums = self._zeros()
         with (
@@ -163,7 +170,7 @@ class Eager:
         ):
             for first in self._test_batches():
                 at_most = min(self.test_batch, len(self._test) - first)
-                compute = functools.partial(self._test_batch, first)
+                compute = functools.partial(self._test_batch, first, between)
                 found, fits = until_it_fits(compute, at_most, self._device, self._make_room)
                 if fits < at_most:
                     self.test_batch = fits
@@ -181,13 +188,14 @@ class Eager:
         if on_cpu:
             trim()
 
-    def _test_batch(self, first: int, at_most: int) -> Tensor:
+    def _test_batch(self, first: int, between: Callable[[], None], at_most: int) -> Tensor:
         """Loss and right answers of a batch of test images, ``at_most`` at a time."""
         reseed(derive(self.recipe.seed, TEST, first), self._device)
         sums = self._zeros()
         batch = slice(first, first + TEST_BATCH)
         split = (parts(each[batch], at_most) for each in (self._test.images, self._test.labels))
         for stored, labels in zip(*split, strict=True):
+            between()
             scores = self._forward(self._pixels(stored))
             add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
         return sums

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,6 +74,10 @@ class Notice:
     message: str
 
 
+def nothing() -> None:
+    """Nothing to do between the batches of a test."""
+
+
 class Engine(Protocol):
     """The one seam for speed.
 
@@ -102,8 +106,14 @@ class Engine(Protocol):
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
 
-    def evaluate(self) -> Metrics:
-        """Test on the whole test split, leaving random state and training mode as they were."""
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
+        """Test on the whole test split, leaving random state and training mode as they were.
+
+        ``between`` is called between batches; what it raises ends the test.
+        """
+
+    def set_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on."""
 
     def workspace(self, count: int, *, training: bool) -> int | None:
         """The bytes that a step or a test on ``count`` images at once takes in the kernels.

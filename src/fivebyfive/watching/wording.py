@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from ..training.events import EpochDone, Result, Speed, Started
+from ..training.events import (
+    EpochDone,
+    Event,
+    LearningRateChanged,
+    Paused,
+    Result,
+    Resumed,
+    Speed,
+    Started,
+    Stopped,
+)
 
 
 def header(started: Started) -> list[tuple[str, str]]:
@@ -64,6 +74,22 @@ def summary(result: Result) -> list[str]:
     if result.run is not None:
         lines.append(f"run {printable(result.run)}")
     return lines
+
+
+def control(event: Event) -> str | None:
+    """The line for what a control asked for; ``None`` for other events."""
+    match event:
+        case Paused():
+            return f"paused in epoch {event.epoch}, after step {event.step}"
+        case Resumed():
+            return f"resumed after {duration(event.seconds)}"
+        case LearningRateChanged():
+            place = f"epoch {event.epoch}, after step {event.step}"
+            return f"learning rate {event.lr:g} instead of {event.before:g} from {place}, on"
+        case Stopped():
+            return f"stopped in epoch {event.epoch}, after step {event.step}; it can be resumed"
+        case _:
+            return None
 
 
 def rate(images_per_s: float) -> str:
