@@ -90,10 +90,10 @@ def measure(recipe: str, batch: int, engine: str, device: str) -> dict[str, Any]
         folder.create_run_dir(Path(path), recipe) as run,
     ):
         finish(session, Record(run, session, every=EVERY), [], None)
-    on_card = session.device.type == "cuda"
-    most = (
-        torch.cuda.max_memory_allocated(session.device) if on_card else free_memory.most_resident()
-    )
+    if session.device.type == "cuda":
+        most = torch.cuda.max_memory_allocated(session.device)
+    else:
+        most = free_memory.most_resident()
     return {
         "recipe": recipe,
         "batch": batch,

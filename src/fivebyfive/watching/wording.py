@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..lib.units import clock
 from ..training.events import (
     EpochDone,
     Event,
@@ -82,7 +83,7 @@ def control(event: Event) -> str | None:
         case Paused():
             return f"paused in epoch {event.epoch}, after step {event.step}"
         case Resumed():
-            return f"resumed after {duration(event.seconds)}"
+            return f"resumed after {clock(event.seconds)}"
         case LearningRateChanged():
             place = f"epoch {event.epoch}, after step {event.step}"
             return f"learning rate {event.lr:g} instead of {event.before:g} from {place}, on"
