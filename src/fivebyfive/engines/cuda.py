@@ -167,8 +167,12 @@ class Cuda(Eager):
             self._keys.copy_(keys(self.recipe.seed, epoch, DROPOUTS))
             self._epoch = epoch
 
-    def _module(self) -> nn.Module:
+    def pytorch_network(self) -> nn.Module:
+        """See :class:`~fivebyfive.engines.interface.Engine`."""
         return rewritten(self.network)
+
+    def _module(self) -> nn.Module:
+        return self.pytorch_network()
 
     def _check(self) -> None:
         """Give up, or record anew, where the next step can't be one of those recorded so far."""

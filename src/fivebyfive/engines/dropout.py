@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
@@ -85,10 +85,10 @@ class DropoutByImage(TorchFunctionMode):
         train: bool = True,
     ) -> Tensor | None:
         """The input with some units dropped; ``None`` where PyTorch should see to it."""
-        if not (training and train and 0 < p < 1) or in_checkpoint():
+        # A trace, which may come in the midst of a training, counts no dropout.
+        if isinstance(input, fx.Proxy) or not (training and train and 0 < p < 1) or in_checkpoint():
             return None
         call, self._calls = self._calls, self._calls + 1
-        # While a network is being traced, what comes isn't a tensor.
         if not isinstance(input, Tensor) or input.dim() < (channels or 1):
             return None
         if len(input) != len(self._images):

@@ -25,6 +25,7 @@ from ..lib.private_draws import PrivateDraws, Source
 from ..lib.randomness import STEP, TEST, derive, process_seeded
 from ..recipes import Optimizer, Recipe
 from .allocator import prepare, release, trim
+from .coverage import Coverage
 from .dropout import DropoutByImage, may_drop
 from .interface import Epoch, Metrics, Notice, Times, nothing
 from .micro_batches import (
@@ -56,6 +57,7 @@ class Eager:
     """See :class:`~fivebyfive.engines.interface.Engine`."""
 
     name = "eager"
+    coverage = Coverage()
 
     def __init__(
         self,
@@ -89,6 +91,14 @@ class Eager:
         self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, few[:1].numel())))
         self._too_many = 0  # images at a time that memory ran out at, until it is told
         self._notices = [*notices, *warnings(network, self.micro_batch, recipe.batch_size)]
+
+    def workspace(self, count: int, *, training: bool) -> int | None:  # noqa: ARG002
+        """See :class:`~fivebyfive.engines.interface.Engine`."""
+        return None
+
+    def pytorch_network(self) -> nn.Module:
+        """See :class:`~fivebyfive.engines.interface.Engine`."""
+        return self.network
 
     @functools.cached_property
     def optimizer(self) -> torch.optim.Optimizer:

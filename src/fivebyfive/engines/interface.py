@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..lib.private_draws import Source
 from ..recipes import Recipe
+from .coverage import Coverage
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Engine(Protocol):
         micro_batch: images computed at a time in training; the recipe's batch size where the whole
             batch is. It falls when memory runs out, and may be set before the first step.
         test_batch: likewise in a test.
+        coverage: which layers run in compiled kernels of ours; the default where PyTorch has all.
         checks_steps: whether a stretch ends with the step whose loss is no finite number.
     """
 
@@ -100,6 +102,7 @@ class Engine(Protocol):
     recipe: Recipe
     micro_batch: int
     test_batch: int
+    coverage: Coverage
     checks_steps: bool
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
@@ -116,6 +119,16 @@ class Engine(Protocol):
 
     def set_lr(self, lr: float) -> None:
         """Use another learning rate from the next step on."""
+
+    def workspace(self, count: int, *, training: bool) -> int | None:
+        """The bytes that a step or a test on ``count`` images at once takes in the kernels.
+
+        That is beside weights and gradients. ``None`` where it doesn't run in them as a whole: then
+        the layers of :meth:`pytorch_network` can be followed.
+        """
+
+    def pytorch_network(self) -> nn.Module:
+        """The network as PyTorch computes it where the kernels don't: maybe in a faster order."""
 
     def notices(self) -> list[Notice]:
         """What has happened since this was last asked."""

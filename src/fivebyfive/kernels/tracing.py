@@ -28,8 +28,12 @@ from ..lib.torch_internals import being_traced, hooked, in_checkpoint
 _ONE_AT_A_TIME = threading.RLock()
 
 
-def trace(network: nn.Module) -> fx.GraphModule | None:
-    """The network as a graph of steps; ``None`` where that can't be had, or wouldn't be all.
+class NotTraceableError(Exception):
+    """The forward can't be traced, or does what a graph doesn't show; the text says what."""
+
+
+def trace(network: nn.Module) -> fx.GraphModule:
+    """The network as a graph of steps.
 
     Not traced is a ``forward`` that
 
@@ -40,20 +44,26 @@ def trace(network: nn.Module) -> fx.GraphModule | None:
     - draws random numbers, keeps or counts something on its modules, or changes their buffers;
     - turns gradients, autocast or checkpointing on or off for a part, or calls a
       :class:`torch.autograd.Function`.
+
+    Raises:
+        NotTraceableError: it is one of those.
     """
-    if not _takes_tensors_only(network):
-        return None
-    graph = None
+    _check_inputs(network)
     with _ONE_AT_A_TIME, PrivateDraws(0) as draws:
         before = _Surroundings(network)
+        problem = ""
         try:
             with torch.enable_grad(), _owned():
                 graph = _Tracer().trace(network)
-        except Exception:  # a forward is the user's own code: it may raise anything when traced
-            graph = None
-        untouched = before.put_back() and not draws.drew
-    if graph is None or not untouched or any(node.op == "get_attr" for node in graph.nodes):
-        return None
+        except Exception as error:  # a forward is the user's own code: it may raise anything
+            problem = _why(error)
+        problem = before.put_back() or problem
+        if draws.drew:
+            problem = "forward draws random numbers"
+    if problem:
+        raise NotTraceableError(problem)
+    if any(node.op == "get_attr" for node in graph.nodes):
+        raise NotTraceableError("forward reads a parameter or buffer itself, or makes tensors")
     return fx.GraphModule(network, graph)
 
 
@@ -76,16 +86,23 @@ def traced_here() -> bool:
     return being_traced() and _owner in (None, threading.get_ident())
 
 
-def _takes_tensors_only(network: nn.Module) -> bool:
+def _check_inputs(network: nn.Module) -> None:
     plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return all(
-        parameter.kind in plain and parameter.default is parameter.empty
-        for parameter in inspect.signature(type(network).forward).parameters.values()
-    )
+    for name, given in inspect.signature(type(network).forward).parameters.items():
+        if given.default is not given.empty:
+            raise NotTraceableError(f"forward has an optional input, {name!r}")
+        if given.kind not in plain:
+            raise NotTraceableError(f"forward takes any number of inputs, or keywords ({name!r})")
 
 
-class _NotTraceableError(Exception):
-    """The forward does what a graph doesn't show."""
+def _why(error: Exception) -> str:
+    """What kept a forward from being traced, in a line."""
+    if isinstance(error, NotTraceableError):
+        return str(error)
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "control flow" in text:  # torch.fx's own
+        return "forward decides by the values of its input"
+    return f"forward can't be traced: {text}"
 
 
 class _StandIn(fx.Proxy):
@@ -95,8 +112,10 @@ class _StandIn(fx.Proxy):
     def __class__(self) -> type:  # where isinstance looks second
         asks = sys._getframe(1).f_globals.get("__name__", "")
         # The second is where autograd functions look at what they are applied to.
-        if not asks.startswith("torch.") or asks == "torch._functorch.utils":
-            raise _NotTraceableError
+        if asks == "torch._functorch.utils":
+            raise NotTraceableError("forward calls an autograd function")
+        if not asks.startswith("torch."):
+            raise NotTraceableError("forward asks what its input is (isinstance)")
         return fx.Proxy
 
 
@@ -119,7 +138,7 @@ class _Tracer(fx.Tracer):
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Write down a step."""
         if _context() != self._context:
-            raise _NotTraceableError
+            raise NotTraceableError("forward turns gradients, autocast or checkpointing on or off")
         return super().create_node(*args, **kwargs)
 
     # Meanwhile other threads' modules come here too, with real tensors.
@@ -163,9 +182,14 @@ class _Surroundings:
         self._random = random.getstate(), np.random.get_state()
         self._others = OtherGenerators()
 
-    def put_back(self) -> bool:
-        """Put back what has changed; whether nothing had."""
-        return all([self._put_back_buffers(), self._put_back_held(), self._put_back_random()])
+    def put_back(self) -> str:
+        """Put back what has changed; says what that was, empty if nothing."""
+        unchanged = {
+            "forward draws random numbers": self._put_back_random(),
+            "forward changes a buffer": self._put_back_buffers(),
+            "forward keeps something on its modules": self._put_back_held(),
+        }
+        return next((what for what, was in unchanged.items() if not was), "")
 
     def _put_back_buffers(self) -> bool:
         changed = [(now, old) for now, version, old in self._buffers if now._version != version]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as every_module
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def hooked(module: nn.Module) -> bool:
@@ -28,6 +29,14 @@ def hooked(module: nn.Module) -> bool:
         or every_module._global_backward_hooks
         or every_module._global_backward_pre_hooks
     )
+
+
+def normalises(network: nn.Module) -> bool:
+    """Whether a result depends on which images are computed together: batch norm that is trained.
+
+    One that was put into evaluation mode is frozen.
+    """
+    return any(isinstance(module, _BatchNorm) and module.training for module in network.modules())
 
 
 def being_traced() -> bool:

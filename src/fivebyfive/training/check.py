@@ -7,7 +7,6 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import networks
 from ..datasets.splits import Dataset
@@ -15,6 +14,7 @@ from ..engines.dropout import DropoutByImage
 from ..lib.errors import NetworkError, RecipeError, ShapeError
 from ..lib.modes import in_mode
 from ..lib.private_draws import OtherGenerators, PrivateDraws, Source
+from ..lib.torch_internals import normalises
 from ..recipes import Recipe
 
 
@@ -79,8 +79,7 @@ def _check_scores(scores: object, recipe: Recipe, data: Dataset, count: int) -> 
 
 
 def _check_last_batch(network: nn.Module, recipe: Recipe, count: int) -> None:
-    normalises = any(isinstance(m, _BatchNorm) and m.training for m in network.modules())
-    if normalises and count % recipe.batch_size == 1:
+    if normalises(network) and count % recipe.batch_size == 1:
         raise RecipeError(
             f"batch_size is {recipe.batch_size}, which leaves one of {count} images for the last "
             f"batch; {recipe.network} normalises over a batch and needs at least two. Choose "

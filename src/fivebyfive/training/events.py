@@ -72,6 +72,7 @@ class Started(_Event):
     steps: int  # in each epoch
     parameters: int
     memory: str | None = None  # what the training will take, in words
+    kernels: str | None = None  # which layers run in the compiled kernels, in words
     resumed: str | None = None  # where a training goes on that was begun before, in words
     position: float = 0.0  # epochs done before, with the part of the current one
     past: tuple[dict[str, Any], ...] = ()  # their rows of metrics.jsonl

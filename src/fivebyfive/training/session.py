@@ -71,6 +71,7 @@ class Session:
             steps=self.steps,
             parameters=sum(p.numel() for p in self.network.parameters()),
             memory=self.memory,
+            kernels=str(self.engine.coverage),
         )
 
     def run(

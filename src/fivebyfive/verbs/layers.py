@@ -68,6 +68,7 @@ def layers(
         recipe.batch_size if batch_size is None else batch_size,
         optimizer or recipe.optimizer,
         name=recipe.network,
+        loss=recipe.loss,
     )
 
 

@@ -17,6 +17,7 @@ from ..engines.interface import Epoch, Metrics
 from ..lib.errors import DataError, RecipeError
 from ..lib.randomness import epoch_order
 from ..lib.text import plain
+from ..lib.units import duration
 from ..recipes import Published, Recipe
 from ..runs.folder import check_free
 from ..training.session import Session
@@ -212,16 +213,6 @@ def estimate(session: Session, seconds: float = 1.0) -> float:
         done += 1
     image = (time.perf_counter() - begin) / (done * min(recipe.batch_size, images))
     return recipe.epochs * image * (images + len(session.data.test) / 3)
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: ``40 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _published(name: str) -> Recipe:
