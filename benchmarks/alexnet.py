@@ -29,12 +29,13 @@ from torch import Tensor, nn
 
 import fivebyfive as fbf
 from contenders import OneByOne, network
-from fivebyfive import api, recipes
 from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.engines.allocator import keep_large_buffers
 from fivebyfive.engines.interface import Epoch, Metrics
 from fivebyfive.engines.process_group import init_process_group
 from fivebyfive.lib.randomness import epoch_order
+from fivebyfive.verbs import recipes
+from fivebyfive.verbs.train import ready
 from harness import RESULTS, compare, fma_peak, machine, ratios, save, spread
 
 RECIPE = recipes.get("alexnet-d2l")
@@ -80,7 +81,7 @@ def bf16() -> Step:
 def ours(precision: str = "fp32") -> Step:
     """The engine that ``fivebyfive train`` takes here, in one process or several."""
     images = (WARM + TIMED) * RECIPE.batch_size
-    session = api.ready(
+    session = ready(
         RECIPE.name, device="cpu", precision=precision, limit=images, processes=init_process_group()
     )
     epoch = Epoch(1, epoch_order(RECIPE.seed, 1, images), RECIPE.batch_size)

@@ -19,10 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fivebyfive import api
 from fivebyfive.runs.checkpointer import RunCheckpointer
 from fivebyfive.runs.record import Record
-from fivebyfive.training.following import NoCheckpointer
+from fivebyfive.training.loop import NoCheckpointer
+from fivebyfive.verbs.running import finish
+from fivebyfive.verbs.train import ready
 from harness import compare, machine, ratios, save, spread
 
 
@@ -83,13 +84,13 @@ def main() -> None:
 
 def measure(recipe: str, kept: bool) -> dict[str, float]:
     """Train in this process; what it took, in seconds."""
-    session = api.ready(recipe)
+    session = ready(recipe)
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         record = Record(Path(folder), session)
         checkpointer = Timed(record.path, session, record._log)
         record.checkpointer = checkpointer if kept else _Nothing()
         begin = time.perf_counter()
-        record.train([])
+        finish(session, record, [], None)
         seconds = time.perf_counter() - begin
         return {
             "train_s": seconds,

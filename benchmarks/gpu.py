@@ -32,12 +32,13 @@ from torch.utils.data import DataLoader
 
 import fivebyfive as fbf
 from contenders import OneByOne, network
-from fivebyfive import api, recipes
 from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.engines.interface import Epoch, Metrics
 from fivebyfive.engines.precision import rounding_to_tf32
 from fivebyfive.lib.randomness import epoch_order
 from fivebyfive.recipes import Recipe
+from fivebyfive.verbs import recipes
+from fivebyfive.verbs.train import ready
 from harness import compare, machine, product_peak, ratios, save, spread
 
 SETTINGS = {
@@ -101,7 +102,7 @@ def loop(recipe: Recipe, net: nn.Module, batches: Iterator[Batch], plain: bool =
 def ours(recipe: Recipe, engine: str = "cuda", device: str = "cuda") -> Run:
     """The engine that ``fivebyfive train --engine …`` takes."""
     where = {"data": recipe.dataset, "device": device, "engine": engine}
-    session = api.ready(recipe.name, precision=recipe.precision, **where)
+    session = ready(recipe.name, precision=recipe.precision, **where)
     count, size, done = len(session.data.train), recipe.batch_size, 0
     whole = count // size
 

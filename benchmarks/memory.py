@@ -1,10 +1,10 @@
-"""What is foreseen of a training's memory, beside the most it really took.
+"""What is estimated of a training's memory, beside the most it really took.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --recipes alexnet-d2l --engine eager
     python benchmarks/memory.py --device cuda --engine cuda
 
-Each training is a process of its own: it is made ready, foreseen, trained for an epoch of a few
+Each training is a process of its own: it is made ready, estimated, trained for an epoch of a few
 batches with a checkpoint every few seconds, and tested. Measured is the most real memory that the
 system ever gave that process, interpreter and libraries included; on a card, the most that PyTorch
 ever gave out of the card's.
@@ -22,11 +22,12 @@ from typing import Any
 
 import torch
 
-from fivebyfive import api
-from fivebyfive.lib import free_memory as capacity
+from fivebyfive.lib import free_memory
 from fivebyfive.memory.estimate import estimate_memory
 from fivebyfive.runs import folder
 from fivebyfive.runs.record import Record
+from fivebyfive.verbs.running import finish
+from fivebyfive.verbs.train import ready
 from harness import machine, save
 
 BATCHES = {
@@ -57,9 +58,9 @@ def main() -> None:
         for batch in BATCHES[recipe]:
             rows.append(row := alone(recipe, batch, options.engine, options.device))
             print(
-                f"{recipe:14} {row['engine']:6} batch {batch:5}: foreseen "
-                f"{row['foreseen'] / 1e6:6.0f} MB, measured {row['measured'] / 1e6:6.0f} MB, "
-                f"{100 * (row['foreseen'] / row['measured'] - 1):+5.1f} %",
+                f"{recipe:14} {row['engine']:6} batch {batch:5}: estimated "
+                f"{row['peak'] / 1e6:6.0f} MB, measured {row['measured'] / 1e6:6.0f} MB, "
+                f"{100 * (row['peak'] / row['measured'] - 1):+5.1f} %",
                 flush=True,
             )
     place = "" if options.device == "cpu" else f"{options.device.replace(':', '')}-"
@@ -80,29 +81,25 @@ def alone(recipe: str, batch: int, engine: str, device: str) -> dict[str, Any]:
 
 
 def measure(recipe: str, batch: int, engine: str, device: str) -> dict[str, Any]:
-    """Foresee one training and train it; bytes."""
+    """Estimate one training and train it; bytes."""
     limit = max(LEAST, STEPS * batch)
-    session = api.ready(
-        recipe, engine=engine, device=device, batch_size=batch, limit=limit, epochs=1
-    )
-    before = capacity.resident()
-    foresight = estimate_memory(session)
-    after = capacity.resident()
+    session = ready(recipe, engine=engine, device=device, batch_size=batch, limit=limit, epochs=1)
+    estimate = estimate_memory(session)
     with (
         tempfile.TemporaryDirectory() as path,
         folder.create_run_dir(Path(path), recipe) as run,
     ):
-        Record(run, session, every=EVERY).train([])
-    on_card = session.device.type == "cuda"
-    most = torch.cuda.max_memory_allocated(session.device) if on_card else capacity.most_resident()
+        finish(session, Record(run, session, every=EVERY), [], None)
+    if session.device.type == "cuda":
+        most = torch.cuda.max_memory_allocated(session.device)
+    else:
+        most = free_memory.most_resident()
     return {
         "recipe": recipe,
         "batch": batch,
         "engine": session.engine.name,
-        "foreseen": foresight.peak,
         "measured": most,
-        "foreseeing": after - before,
-        **foresight.as_dict(),
+        **estimate.as_dict(),
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -83,3 +85,15 @@ def same_as_recorded(request: pytest.FixtureRequest) -> Callable[[Path, str], No
         assert file.read_text(encoding="utf-8") == text, f"if the change is meant: {renew}"
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def training() -> ModuleType:
+    """The module ``training_events.py``: ``training.events()`` and the single events in it."""
+    path = Path(__file__).with_name("training_events.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

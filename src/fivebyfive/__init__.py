@@ -17,34 +17,39 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import d2l, datasets, networks, recipes
-    from .api import load_run, train
     from .kernels.accelerate import accelerate
     from .lib.errors import FiveByFiveError
     from .recipes import Recipe
     from .runs import Run
-    from .verbs.examine import layers, test
+    from .training.control import Control
+    from .verbs.layers import layers
     from .verbs.reproduce import reproduce
+    from .verbs.resolve import load_run
     from .verbs.resume import resume
+    from .verbs.test import test
+    from .verbs.train import train
 
 #: The module that each public name comes from; for a room, nothing.
 _HOMES = {
+    "Control": "training.control",
     "FiveByFiveError": "lib.errors",
     "accelerate": "kernels.accelerate",
     "Recipe": "recipes",
     "Run": "runs",
     "d2l": "",
     "datasets": "",
-    "layers": "verbs.examine",
-    "load_run": "api",
+    "layers": "verbs.layers",
+    "load_run": "verbs.resolve",
     "networks": "",
     "recipes": "",
     "reproduce": "verbs.reproduce",
     "resume": "verbs.resume",
-    "test": "verbs.examine",
-    "train": "api",
+    "test": "verbs.test",
+    "train": "verbs.train",
 }
 
 __all__ = [
+    "Control",
     "FiveByFiveError",
     "Recipe",
     "Run",

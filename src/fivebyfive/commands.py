@@ -25,9 +25,9 @@ class Outcome:
 
 def train(options: argparse.Namespace) -> Outcome:
     """``fivebyfive train``: the training is shown on stderr."""
-    from . import api
     from .engines.process_group import init_process_group
-    from .verbs import resume as resuming
+    from .verbs.resume import resume
+    from .verbs.train import train as run_training
 
     settings = {name: getattr(options, name) for name in recipes.SETTINGS}
     common: dict[str, Any] = {
@@ -42,13 +42,15 @@ def train(options: argparse.Namespace) -> Outcome:
     if options.resume is None:
         if options.allow_change:
             raise RecipeError("--allow-change goes with --resume RUN only.")
-        run = api.train(options.what, run=options.run, config=options.config, **common, **settings)
+        run = run_training(
+            options.what, run=options.run, config=options.config, **common, **settings
+        )
         return Outcome(run.result if init_process_group().is_main else None)
     for flag in ("run", "config"):
         if getattr(options, flag) is not None:
             raise RecipeError(f"--{flag} doesn't go with --resume: the run has its own already.")
     data, network = settings.pop("dataset"), settings.pop("network") or options.what
-    run = resuming.resume(
+    run = resume(
         options.resume,
         network=network,
         data=data,
@@ -66,19 +68,17 @@ def train(options: argparse.Namespace) -> Outcome:
 
 def test(options: argparse.Namespace) -> Outcome:
     """``fivebyfive test``: the pictures go into the run folder."""
-    from .verbs import examine
+    from .verbs.test import test as run
 
-    verdict = examine.test(
-        options.run, data=options.data, network=options.network, device=options.device
-    )
-    return Outcome(verdict.as_dict(), verdict)
+    evaluation = run(options.run, data=options.data, network=options.network, device=options.device)
+    return Outcome(evaluation.as_dict(), evaluation)
 
 
 def layers(options: argparse.Namespace) -> Outcome:
     """``fivebyfive layers``."""
-    from .verbs import examine
+    from .verbs.layers import layers as describe
 
-    found = examine.layers(
+    found = describe(
         options.what,
         input=options.input,
         batch_size=options.batch_size,

@@ -65,6 +65,32 @@ def test_a_network_that_needs_pytorch_in_its_step(tiny):
     agree(torch.nn.Sequential(network, torch.nn.Dropout(0.2), torch.nn.LayerNorm(10)), recipe, tiny)
 
 
+class Dropping(torch.nn.Module):
+    """Calls dropout as a function, which a trace of the network passes through."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = torch.nn.Conv2d(1, 8, 5), torch.nn.Linear(8 * 144, 10)
+
+    def forward(self, x):
+        x = torch.relu(torch.nn.functional.max_pool2d(self.conv(x), 2)).flatten(1)
+        return self.fc(torch.nn.functional.dropout(x, 0.5, self.training))
+
+
+def test_dropout_as_a_function_is_drawn_as_in_the_eager_engine(tiny):
+    """Also after a test, which has the network traced once more."""
+    recipe = recipes.get("lenet-d2l").but(lr=0.05, batch_size=20)
+    torch.manual_seed(0)
+    network, found = Dropping(), []
+    for engine in (Cpu, Eager):
+        made = engine(copy.deepcopy(network), recipe, tiny.train, tiny.test, CPU)
+        for number in (1, 2):
+            tally, _ = made.train(Epoch(number, torch.arange(60), 20), 0, 3, Metrics())
+            found.append(tally.loss)
+            made.evaluate()
+    assert found[:2] == pytest.approx(found[2:], rel=1e-5)
+
+
 def test_hooks_see_every_step(tiny):
     recipe = recipes.get("lenet-d2l")
     network = networks.build("lenet")

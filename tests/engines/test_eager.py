@@ -17,7 +17,7 @@ from fivebyfive.engines.eager import TEST_BATCH, Eager, lay_out, make_optimizer
 from fivebyfive.engines.interface import Epoch, Metrics
 from fivebyfive.lib.errors import DeviceError, UnknownNameError
 from fivebyfive.lib.randomness import epoch_order
-from fivebyfive.memory.tensor_lifetimes import TensorLifetimes
+from fivebyfive.memory.step import AllocationTracker
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.weights import build_seeded
 
@@ -205,7 +205,7 @@ def test_frozen_parameters_stay() -> None:
 def test_large_images_are_made_for_a_batch_alone() -> None:
     """At most 200 MB beyond the stored bytes, also for a test's larger batch."""
     stored = torch.zeros(TEST_BATCH, 1, 28, 28, dtype=torch.uint8)
-    with TensorLifetimes() as live:
+    with AllocationTracker() as live:
         images = Pixels(224, 0.28, 0.35)(stored)
     assert images.shape == (TEST_BATCH, 1, 224, 224)
     assert live.peak <= 200_000_000

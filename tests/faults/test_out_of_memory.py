@@ -33,7 +33,7 @@ from torch import nn
 from fivebyfive import engines
 from fivebyfive.datasets.splits import Split
 from fivebyfive.engines.allocator import release
-from fivebyfive.engines.interface import Epoch, Tally
+from fivebyfive.engines.interface import Epoch, Metrics
 from fivebyfive.recipes import Recipe
 
 kind, room, side, *at_a_time = sys.argv[1], *map(int, sys.argv[2:])
@@ -57,7 +57,7 @@ def make(net, micro_batch):
     return engines.make(name, net, recipe, train, test, device, micro_batch)
 
 warm = make(copy.deepcopy(net), 1)
-warm.train(Epoch(1, torch.arange(1), 64), 0, 1, Tally())
+warm.train(Epoch(1, torch.arange(1), 64), 0, 1, Metrics())
 engine = make(net, at_a_time[0] if at_a_time else None)
 del warm
 release(device)
@@ -65,7 +65,7 @@ if room:
     status = Path("/proc/self/status").read_text()
     size = 1024 * int(status.split("VmSize:")[1].split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (size + (room << 20), -1))
-tally, taken = Tally(), []
+tally, taken = Metrics(), []
 for step in range(3):
     engine.micro_batch = at_a_time[step] if at_a_time else engine.micro_batch
     tally, _ = engine.train(Epoch(1, torch.arange(192), 64), step, step + 1, tally)
@@ -76,7 +76,7 @@ weights = torch.cat([p.detach().reshape(-1) for p in net.parameters()]).numpy()
 print(json.dumps({
     "at_a_time": taken, "loss": tally.loss, "tested": tested.correct,
     "weights": hashlib.sha256(weights.tobytes()).hexdigest(),
-    "news": [notice.message for notice in engine.news()],
+    "news": [notice.message for notice in engine.notices()],
 }))
 """
 
@@ -137,5 +137,5 @@ def test_one_image_that_doesnt_fit_is_told() -> None:
         engine.train(Epoch(1, torch.arange(8), 8), 0, 1, Metrics())
     message = str(caught.value)
     assert message.startswith("out of memory on cpu even with one image at a time")
-    assert "4.19e+06 GiB more were asked for" in message
-    assert "GiB are missing" in message
+    assert "4.5e+03 TB more were asked for" in message
+    assert "TB are missing" in message

@@ -6,7 +6,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from fivebyfive import networks
-from fivebyfive.kernels.accelerate import accelerate, fuses_convolutions
+from fivebyfive.kernels.accelerate import accelerate
 
 from .twins import assert_same_values, block
 
@@ -22,13 +22,6 @@ def test_named_networks(passes, name, batch):
 def test_flat_images_work_as_with_the_network_itself(passes):
     assert_same_values(networks.build("lenet"), torch.rand(5, 784))
     assert passes
-
-
-def test_wide_networks_stay_in_pytorch():
-    assert fuses_convolutions(networks.build("lenet"))
-    assert fuses_convolutions(networks.build("convnet"))
-    assert not fuses_convolutions(networks.build("alexnet"))
-    assert not fuses_convolutions(nn.Sequential(nn.Linear(3, 2)))
 
 
 def test_what_cannot_be_fused_runs_in_between(passes):

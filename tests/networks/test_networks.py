@@ -117,3 +117,13 @@ def test_the_convnet_gives_log_probabilities() -> None:
 def test_an_unknown_network() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean 'lenet'.*FILE\.py:NAME"):
         networks.build("lenett")
+
+
+def test_lenet_can_be_cut_like_any_sequential() -> None:
+    net = networks.build("lenet")
+    assert isinstance(net[0], nn.Conv2d)
+    assert isinstance(net[-1], nn.Linear)
+    block = net[:3]
+    assert type(block) is nn.Sequential
+    assert block(torch.zeros(2, 1, 28, 28)).shape == (2, 6, 14, 14)
+    assert block[0].weight is net[0].weight

@@ -47,7 +47,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", ["Net", "make", "ready"])
 def test_loads_a_class_a_function_and_a_module(file: Path, name: str) -> None:
     before = list(sys.path)
-    assert isinstance(own.load(f"{file}:{name}"), nn.Module)
+    assert isinstance(own.find(f"{file}:{name}").make(), nn.Module)
     assert sys.path == before
 
 
@@ -64,18 +64,18 @@ def test_loads_a_class_a_function_and_a_module(file: Path, name: str) -> None:
 )
 def test_says_why_it_cant_be_a_network(file: Path, name: str, message: str) -> None:
     with pytest.raises(NetworkError, match=message):
-        own.load(f"{file}:{name}")
+        own.find(f"{file}:{name}").make()
 
 
 def test_a_file_that_isnt_there_or_raises(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="there is no file"):
-        own.load(f"{tmp_path}/none.py:Net")
+        own.find(f"{tmp_path}/none.py:Net").make()
     (tmp_path / "bad.py").write_text("1 / 0")
     with pytest.raises(NetworkError, match="raised ZeroDivisionError"):
-        own.load(f"{tmp_path}/bad.py:Net")
+        own.find(f"{tmp_path}/bad.py:Net").make()
     (tmp_path / "worse.py").write_text("def (")
     with pytest.raises(NetworkError, match="raised SyntaxError"):
-        own.load(f"{tmp_path}/worse.py:Net")
+        own.find(f"{tmp_path}/worse.py:Net").make()
 
 
 def test_the_form_of_the_name() -> None:

@@ -63,7 +63,7 @@ def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
         def took(self, steps: int, seconds: float) -> None:
             pass
 
-    monkeypatch.setattr(loop, "StretchLength", One)
+    monkeypatch.setattr(loop, "ChunkSizer", One)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from fivebyfive.runs.record import Record
 from fivebyfive.training.events import Result
 from fivebyfive.training.session import Session
 from fivebyfive.training.signals import StoppedAtOnce
+from fivebyfive.verbs.running import finish
 
 
 def state(folder: Path) -> str:
@@ -35,7 +36,7 @@ def test_the_state_tells_how_it_ended(
     expected: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(*_: object) -> Result:
+    def fail(*_: object, **__: object) -> Result:
         assert state(tmp_path) == "running"
         raise error
 
@@ -43,17 +44,17 @@ def test_the_state_tells_how_it_ended(
     with monkeypatch.context() as patch:
         patch.setattr(Session, "run", fail)
         with pytest.raises(error):
-            made.train([])
+            finish(session, made, [], None)
     assert state(tmp_path) == expected
 
 
 def test_a_finished_run_has_all_its_files(session: Session, tmp_path: Path) -> None:
     folder = tmp_path / "r"
     folder.mkdir()
-    result = Record(folder, session).train([])
+    result = finish(session, Record(folder, session), [], None).result
     assert state(folder) == "finished"
     run = runs.load(folder)
-    assert run.result == result.as_dict()
+    assert run.result == result
     assert run.info["changed"] == ["dataset", "batch_size", "epochs", "lr"]
     assert checkpoints.numbers(folder) == [1, 2]
     names = {path.name for path in folder.iterdir()}
@@ -72,14 +73,14 @@ def test_the_first_error_is_the_one_told(
     def no_space(*_: object) -> None:
         raise RunError("no space left")
 
-    def fail(*_: object) -> Result:
+    def fail(*_: object, **__: object) -> Result:
         monkeypatch.setattr(Record, "_save", no_space)
         raise ValueError("first")
 
     made = Record(tmp_path, session)
     monkeypatch.setattr(Session, "run", fail)
     with pytest.raises(ValueError, match="first"):
-        made.train([])
+        finish(session, made, [], None)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -132,7 +133,7 @@ def test_asked_to_stop_when_all_is_computed_it_ends_well(
 
     drawn = record.draw
     monkeypatch.setattr(record, "draw", asked)
-    assert Record(tmp_path, session).train([])
+    assert finish(session, Record(tmp_path, session), [], None).result
     assert state(tmp_path) == "finished"
     assert (tmp_path / "curves.png").exists()
 
@@ -147,7 +148,7 @@ def test_asked_twice_it_says_how_to_go_on(
 
     monkeypatch.setattr(record, "draw", asked)
     with pytest.raises(StoppedAtOnce, match=r"Go on with: fivebyfive train .*--resume") as caught:
-        Record(tmp_path, session).train([])
+        finish(session, Record(tmp_path, session), [], None)
     assert caught.value.signal is signal.SIGTERM
     assert state(tmp_path) == "interrupted"
     assert runs.load(tmp_path).result is None
@@ -159,7 +160,7 @@ def test_a_folder_whose_name_is_no_utf8(session: Session, tmp_path: Path) -> Non
         folder.mkdir()
     except OSError:
         pytest.skip("this file system takes no such name")
-    Record(folder, session).train([])
+    finish(session, Record(folder, session), [], None)
     run = runs.load(folder)
     assert run.result is not None
     assert run.result["run"] == str(folder)

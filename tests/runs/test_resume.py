@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,9 @@ def test_as_many_images_at_a_time_as_the_run_had_come_to(
     checkpoints.write(broken.path, int(place.name) + 1, *content, state)
     seen = []
 
-    def evaluate(engine: Eager) -> Metrics:
+    def evaluate(engine: Eager, between: Callable[[], None]) -> Metrics:
         seen.append((engine.micro_batch, engine.test_batch))
-        return tested(engine)
+        return tested(engine, between)
 
     tested = Eager.evaluate
     monkeypatch.setattr(Eager, "evaluate", evaluate)

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from fivebyfive import networks
 from fivebyfive.lib.text import plain
 from fivebyfive.summary.layers import describe
-from fivebyfive.summary.table import count, size
 
 
 @pytest.fixture(scope="module")
@@ -58,17 +55,3 @@ def test_names_are_not_taken_for_markup():
     network = nn.Sequential()
     network.add_module("[red]", nn.Flatten())
     assert "[red]" in str(describe(network, (1, 4, 4)))
-
-
-def test_units():
-    assert [count(n) for n in (0, 999, 2_263_920)] == ["0 FLOP", "999 FLOP", "2.264 MFLOP"]
-    assert [count(n) for n in (5.5611e9, 3e15)] == ["5.561 GFLOP", "3000 TFLOP"]
-    assert [size(n) for n in (40, 18_816, 999_700)] == ["40 B", "18.8 kB", "1 MB"]
-
-
-@given(st.integers(0, 10**15 - 10**12))
-def test_sizes_never_need_an_exponent(amount):
-    number, unit = size(amount).split()
-    assert "e" not in number
-    assert float(number) < 1000
-    assert unit in ("B", "kB", "MB", "GB", "TB")

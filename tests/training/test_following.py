@@ -9,12 +9,11 @@ import torch
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.interface import Epoch, Metrics, Notice, Times
 from fivebyfive.engines.process_group import ProcessGroup
-from fivebyfive.lib.errors import DivergedError, OutOfMemoryError
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.broadcast import Broadcast
-from fivebyfive.training.following import NoCheckpointer, follow
-from fivebyfive.training.loop import Loop
-from fivebyfive.training.signals import Interrupted, Stop
+from fivebyfive.training.control import Control
+from fivebyfive.training.loop import Loop, NoCheckpointer
+from fivebyfive.training.signals import Interrupted
 
 
 class Second(ProcessGroup):
@@ -31,38 +30,6 @@ class Second(ProcessGroup):
         raise SystemExit(status)
 
 
-class Session:
-    """Only runs, and fails."""
-
-    processes = Second()
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def started(self, _: None) -> None:
-        return None
-
-    def run(self, *_: object) -> None:
-        raise self.error
-
-
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [(Interrupted(signal.SIGTERM, "stopped"), 143), (DivergedError(0.1, float("nan"), "there"), 1)],
-)
-def test_an_end_that_all_know_of_is_left_to_the_leader_to_tell(
-    error: BaseException, status: int
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        follow(Session(error))  # type: ignore[arg-type]
-    assert ended.value.code == status
-
-
-def test_what_only_this_process_knows_it_tells_itself() -> None:
-    with pytest.raises(OutOfMemoryError, match="full"):
-        follow(Session(OutOfMemoryError("full")))  # type: ignore[arg-type]
-
-
 class Counting:
     """An engine that notes how many steps it is given at a time."""
 
@@ -76,30 +43,38 @@ class Counting:
         self.given.append(stop - first)
         return Metrics(1.0, 1, tally.count + len(epoch.order[first:stop])), Times()
 
-    def evaluate(self) -> Metrics:
+    def set_lr(self, lr: float) -> None:
+        raise AssertionError(lr)
+
+    def evaluate(self, between: object = None) -> Metrics:  # noqa: ARG002
         return Metrics(1.0, 1, 20)
 
     def notices(self) -> list[Notice]:
         return []
 
 
-def loop(data: Dataset, engine: Counting, processes: ProcessGroup, stop: Stop) -> Loop:
+def said(steps: int, asked: signal.Signals | None = None) -> list[Any]:
+    """What the main process says: how many steps come next, and what it was asked for."""
+    return [steps, asked is not None, asked, False, None]
+
+
+def loop(data: Dataset, engine: Counting, processes: ProcessGroup, control: Control) -> Loop:
     recipe = Recipe(name="r", network="n", batch_size=1, epochs=1)
-    parts = (engine, recipe, data, torch.device("cpu"), Broadcast([]), NoCheckpointer(), stop)
+    parts = (engine, recipe, data, torch.device("cpu"), Broadcast([]), NoCheckpointer(), control)
     return Loop(*parts, processes=processes)  # type: ignore[arg-type]
 
 
 def test_the_leader_says_how_many_steps_come_next(tiny: Dataset) -> None:
     engine = Counting()
-    processes = Second([3, None], [12, None], [4, None], [7, None], [1, int(signal.SIGINT)])
+    processes = Second(said(3), said(12), said(4), said(7), said(1, signal.SIGINT))
     with pytest.raises(Interrupted, match="stopped at epoch 1, after step 23") as caught:
-        loop(tiny, engine, processes, Stop()).run(None)  # type: ignore[arg-type]
+        loop(tiny, engine, processes, Control()).run(None)  # type: ignore[arg-type]
     assert engine.given == [3, 9, 4, 7]  # a mark is every twelfth of 60
     assert caught.value.signal is signal.SIGINT
 
 
 def test_a_wish_of_this_process_stops_it_too(tiny: Dataset) -> None:
-    stop = Stop()
-    stop.requested = signal.SIGTERM
+    control = Control()
+    control.stop_by_signal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="stopped at the start"):
-        loop(tiny, Counting(), Second([1, None]), stop).run(None)  # type: ignore[arg-type]
+        loop(tiny, Counting(), Second(said(1)), control).run(None)  # type: ignore[arg-type]

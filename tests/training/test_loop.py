@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Callable
 from itertools import chain
 
 import pytest
@@ -11,14 +12,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.engines.interface import Epoch, Metrics, Notice, Times
+from fivebyfive.engines.interface import Epoch, Metrics, Notice, Times, nothing
 from fivebyfive.lib.errors import DivergedError
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.broadcast import Broadcast
+from fivebyfive.training.control import Control
 from fivebyfive.training.events import ChunkDone, EpochDone, Event, Finished, Noticed, Started
 from fivebyfive.training.loop import Loop
 from fivebyfive.training.progress import Progress
-from fivebyfive.training.signals import Interrupted, Stop
+from fivebyfive.training.signals import Interrupted, Signals
 
 CPU = torch.device("cpu")
 
@@ -34,6 +36,7 @@ class Fake:
         self.loss, self.tested = loss, tested
         self.seen: list[list[int]] = []
         self.told: list[Notice] = []
+        self.lrs: list[float] = []
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         if first == 0 or not self.seen:
@@ -46,7 +49,11 @@ class Fake:
             tally = Metrics(loss, tally.correct + count // 2, tally.count + count)
         return tally, Times(0.001, 0.002)
 
-    def evaluate(self) -> Metrics:
+    def set_lr(self, lr: float) -> None:
+        self.lrs.append(lr)
+
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
+        between()
         return Metrics(self.tested * 20, 5, 20)
 
     def notices(self) -> list[Notice]:
@@ -85,7 +92,7 @@ def run(
     engine: Fake,
     recipe: Recipe,
     shelf: Shelf | None = None,
-    stop: Stop | None = None,
+    control: Control | None = None,
     progress: Progress | None = None,
     ear: Ear | None = None,
 ) -> list[Event]:
@@ -106,8 +113,8 @@ def run(
         parameters=0,
     )
     with Broadcast([ear]) as broadcast:
-        parts = (engine, recipe, data, CPU, broadcast, shelf or Shelf(), stop or Stop(), progress)
-        Loop(*parts).run(started)
+        parts = (engine, recipe, data, CPU, broadcast, shelf or Shelf(), control or Control())
+        Loop(*parts, progress).run(started)
     assert ear.closed == 1
     return ear.events
 
@@ -152,7 +159,7 @@ def test_the_events_of_a_run_in_their_order(tiny: Dataset) -> None:
     assert kinds[-1] == "Finished"
     assert kinds.count("EpochDone") == len(shelf.safe) == 2
     assert [(p.epoch, p.step) for p in shelf.safe] == [(2, 0), (3, 0)]
-    assert kinds.count("Stretch") == len(shelf.kept)
+    assert kinds.count("ChunkDone") == len(shelf.kept)
     last = of(ChunkDone, events)[-1]
     assert isinstance(last, ChunkDone)
     assert (last.epoch, last.step, last.steps, last.images, last.position) == (2, 9, 9, 60, 2.0)
@@ -219,17 +226,17 @@ def figures(events: list[Event]) -> list[tuple[object, ...]]:
 
 
 def test_a_wish_to_stop_is_granted_between_stretches(tiny: Dataset) -> None:
-    stop, shelf = Stop(), Shelf()
+    control, shelf = Control(), Shelf()
 
     class Asking(Fake):
         def train(
-            self, epoch: Epoch, first: int, stop_: int, tally: Metrics
+            self, epoch: Epoch, first: int, stop: int, tally: Metrics
         ) -> tuple[Metrics, Times]:
-            stop.requested = signal.SIGTERM
-            return super().train(epoch, first, stop_, tally)
+            control.stop_by_signal(signal.SIGTERM)
+            return super().train(epoch, first, stop, tally)
 
     with pytest.raises(Interrupted, match="stopped at epoch 1, after step 1") as caught:
-        run(tiny, Asking(), recipe(), shelf, stop)
+        run(tiny, Asking(), recipe(), shelf, control)
     assert caught.value.signal is signal.SIGTERM
     assert [(p.epoch, p.step, p.tally.count) for p in shelf.safe] == [(1, 1, 7)]
 
@@ -238,12 +245,14 @@ def test_a_test_is_broken_off_and_done_again(tiny: Dataset) -> None:
     shelf, engine = Shelf(), Fake()
 
     class Breaking(Fake):
-        def evaluate(self) -> Metrics:
+        def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
             signal.raise_signal(signal.SIGINT)
+            between()
             raise AssertionError("not reached")
 
-    with Stop() as stop, pytest.raises(Interrupted, match="stopped at epoch 1, after step 9"):
-        run(tiny, Breaking(), recipe(), shelf, stop)
+    control = Control()
+    with Signals(control), pytest.raises(Interrupted, match="stopped at epoch 1, after step 9"):
+        run(tiny, Breaking(), recipe(), shelf, control)
     (position,) = shelf.safe
     assert (position.epoch, position.step, position.done) == (1, 9, None)
     events = run(tiny, engine, recipe(), progress=position)

@@ -9,7 +9,7 @@ from torch import nn
 from fivebyfive import recipes
 from fivebyfive.lib.errors import DataError, DeviceError, NetworkError, ShapeError, UnknownNameError
 from fivebyfive.recipes import Recipe
-from fivebyfive.training.following import NoCheckpointer
+from fivebyfive.training.loop import NoCheckpointer
 from fivebyfive.training.session import prepare
 
 

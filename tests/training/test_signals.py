@@ -5,16 +5,19 @@ import threading
 
 import pytest
 
-from fivebyfive.training.signals import Interrupted, Stop, StoppedAtOnce
+from fivebyfive.training.control import Control
+from fivebyfive.training.signals import Signals, StoppedAtOnce
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_a_wish_the_second_a_command(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with Stop() as stop:
-        assert stop.requested is None
+    control = Control()
+    with Signals(control):
+        assert not control.stopped
         signal.raise_signal(number)
-        assert stop.requested is number
+        assert control.stopped
+        assert control.signal is number
         with pytest.raises(KeyboardInterrupt) as caught:
             signal.raise_signal(number)
         assert isinstance(caught.value, StoppedAtOnce)
@@ -22,21 +25,13 @@ def test_the_first_signal_is_a_wish_the_second_a_command(number: signal.Signals)
     assert signal.getsignal(number) is before
 
 
-def test_where_nothing_can_be_lost_it_acts_at_once() -> None:
-    with Stop() as stop:
-        with pytest.raises(Interrupted) as caught, stop.may_break():
-            signal.raise_signal(signal.SIGTERM)
-        assert caught.value.signal is signal.SIGTERM
-        with pytest.raises(Interrupted), stop.may_break():
-            raise AssertionError("asked before, so not entered")
-
-
 def test_who_ignores_a_signal_means_it() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Stop() as stop:
+        control = Control()
+        with Signals(control):
             signal.raise_signal(signal.SIGHUP)
-            assert stop.requested is None
+            assert not control.stopped
     finally:
         signal.signal(signal.SIGHUP, before)
 
@@ -46,7 +41,7 @@ def test_off_the_main_thread_signals_are_left_alone() -> None:
     found = []
 
     def enter() -> None:
-        with Stop():
+        with Signals(Control()):
             found.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=enter)
@@ -59,6 +54,6 @@ def test_a_handler_that_isnt_pythons_is_left_alone(monkeypatch: pytest.MonkeyPat
     """As where another program has Python in it; it couldn't be put back."""
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(signal, "getsignal", lambda _: None)
-    with Stop():
+    with Signals(Control()):
         monkeypatch.undo()
         assert signal.getsignal(signal.SIGTERM) is before

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from fivebyfive import recipes
 from fivebyfive.training.events import ChunkDone, Noticed, Speed
-from fivebyfive.training.time_estimate import TimeEstimate, duration, explain, remaining
+from fivebyfive.training.time_estimate import TimeEstimate, explain, remaining
 
 ALEXNET = recipes.get("alexnet-d2l")
 
@@ -77,12 +77,3 @@ def test_twice_the_speed_is_half_the_time(speed, train, test, epochs):
 
 def test_one_epoch_is_one():
     assert "for 1 epoch at 1,234 images/s" in explain(3600, 1234.4, 1.2, bf16=False)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(1, "1 min"), (1500, "25 min"), (3570, "1 h"), (13_200, "3 h 40 min"), (7200, "2 h"),
-     (90_000, "1 day 1 h"), (172_800, "2 days")],
-)  # fmt: skip
-def test_durations_as_people_say_them(seconds, words):
-    assert duration(seconds) == words

@@ -13,7 +13,7 @@ from fivebyfive.lib.text import plain
 from fivebyfive.recipes import Published
 from fivebyfive.training.session import prepare
 from fivebyfive.verbs import reproduce as reproduction
-from fivebyfive.verbs.reproduce import Comparison, Reproduction, duration, estimate
+from fivebyfive.verbs.reproduce import Comparison, Reproduction, estimate
 
 
 def comparison(*values: float) -> Comparison:
@@ -53,14 +53,6 @@ def test_a_narrow_terminal_cuts_nothing(width: int) -> None:
     assert "…" not in text
     words = text.split()
     assert {"0.750–0.850", "0.7500", "0.7000–0.8000", "inside;", "-0.0500"} <= set(words)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "1 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_runs_every_seed_and_compares(

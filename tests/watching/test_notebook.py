@@ -10,7 +10,7 @@ from PIL import Image
 
 from fivebyfive.watching import notebook
 
-CONFTEST = Path(__file__).with_name("conftest.py")
+EVENTS = Path(__file__).parent.with_name("training_events.py")
 
 CELL = f"""
 import runpy, sys
@@ -20,7 +20,7 @@ from fivebyfive.watching.notebook import Notebook
 assert isinstance(choose(), Notebook)
 now = 0.0
 listener = Notebook(clock=lambda: now)
-for event in runpy.run_path({json.dumps(str(CONFTEST))})["events"](
+for event in runpy.run_path({json.dumps(str(EVENTS))})["events"](
     epochs=2, notice="sample <data> used", plateau=1
 ):
     listener.on(event)

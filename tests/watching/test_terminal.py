@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fivebyfive.watching.terminal import Terminal
 
-CONFTEST = Path(__file__).with_name("conftest.py")
+EVENTS = Path(__file__).parent.with_name("training_events.py")
 SUMMARY = "loss 0.469, train acc 0.824, test acc 0.804"
 
 
@@ -138,7 +138,7 @@ def test_on_a_real_terminal_while_stdout_stays_free():
     for name in ("COLUMNS", "LINES", "NO_COLOR"):
         environment.pop(name, None)
     with subprocess.Popen(
-        [sys.executable, "-c", code, CONFTEST],
+        [sys.executable, "-c", code, EVENTS],
         stdin=theirs,
         stdout=subprocess.PIPE,
         stderr=theirs,

@@ -5,13 +5,6 @@ from hypothesis import strategies as st
 from fivebyfive.watching import wording
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (3723, "1:02:03")]
-)
-def test_duration(seconds, text):
-    assert wording.duration(seconds) == text
-
-
 @pytest.mark.parametrize(("value", "text"), [(23456.7, "23,457"), (45.27, "45.3"), (0.0, "0.0")])
 def test_rate(value, text):
     assert wording.rate(value) == text

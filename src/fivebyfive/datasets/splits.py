@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -52,6 +53,10 @@ class Dataset:
     source: str
     digests: Mapping[str, str]
     notice: str | None = None
+
+    def head(self, limit: int) -> Dataset:
+        """The same dataset with the first ``limit`` images of each split alone."""
+        return dataclasses.replace(self, train=self.train.head(limit), test=self.test.head(limit))
 
     def __repr__(self) -> str:
         images = f"{len(self.train):,} + {len(self.test):,} images of {_by(self.train.shape)}"

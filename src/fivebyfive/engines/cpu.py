@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 import torch
@@ -19,12 +19,14 @@ from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
-from ..kernels.accelerate import accelerate, forget_workspaces, fuses_convolutions
-from ..kernels.stepper import PlainOptimizer, Stepper, StepSums, match_whole_network
+from ..kernels.accelerate import accelerate, adopt, forget_workspaces, plain
+from ..kernels.analysis import WholeNetwork, analyse, refused
+from ..kernels.stepper import PlainOptimizer, Stepper, StepSums
 from ..lib.torch_internals import hooked
 from ..recipes import Recipe
+from .coverage import coverage_of
 from .eager import Eager
-from .interface import Epoch, Metrics, Notice, Times
+from .interface import Epoch, Metrics, Notice, Times, nothing
 from .out_of_memory import check, is_out_of_memory
 from .rewrites import rewritten
 
@@ -44,26 +46,30 @@ class Cpu(Eager):
         micro_batch: int | None = None,
         notices: Iterable[Notice] = (),
     ) -> None:
-        # The kernels compute in float32 only: in bf16 all is PyTorch's, as in the eager engine.
-        kernels = recipe.precision == "fp32"
-        fused = kernels and fuses_convolutions(network)
+        super().__init__(network, recipe, train, test, device, micro_batch, notices)
         self._original = network
         # Where memory is short: in training (with gradients: True), in the test (False).
         self._short: set[bool] = set()
-        seen = accelerate(network) if fused else network
-        super().__init__(seen, recipe, train, test, device, micro_batch, notices)
-        if fused:
+        shape = self._pixels.shape(self._train.shape)
+        self._resizes = shape != self._train.shape
+        # The kernels compute in float32 only: in bf16 all is PyTorch's, as in the eager engine.
+        if recipe.precision == "fp32":
+            analysis = analyse(plain(network), shape)
+        else:
+            analysis = refused(network, f"precision {recipe.precision}, the kernels' is fp32")
+        if analysis.convolves:
             # The kernels read weights as PyTorch usually lays them out, not channels last.
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        self._resizes = self._pixels.shape(self._train.shape) != self._train.shape
-        self._stepper = self._whole_step(network, recipe) if kernels else None
+            self.network = accelerate(network)
+            adopt(self.network, analysis)
+        self.coverage = coverage_of(analysis, recipe.loss)
+        whole = analysis.whole if self.coverage.whole else None
+        self._stepper = None if whole is None else self._whole_step(whole, shape, recipe)
 
-    def _whole_step(self, network: nn.Module, recipe: Recipe) -> Stepper | None:
-        """The step in the kernels, or ``None`` if this network or recipe needs PyTorch in it."""
-        shape = self._pixels.shape(self._train.shape)
-        whole = match_whole_network(network, shape)
-        if whole is None or (recipe.loss == "nll" and not whole.normalised):
-            return None
+    def _whole_step(
+        self, whole: WholeNetwork, shape: tuple[int, int, int], recipe: Recipe
+    ) -> Stepper | None:
+        """The step in the kernels, or ``None`` where the labels aren't all classes."""
         classes = whole.blocks[-1].layer.weight.shape[0]
         labels = torch.cat([self._train.labels, self._test.labels])
         fits = len(labels) > 0 and int(labels.min()) >= 0 and int(labels.max()) < classes
@@ -71,7 +77,7 @@ class Cpu(Eager):
             return None
         every_byte = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
         table = Pixels(None, recipe.mean, recipe.std)(every_byte).flatten()
-        trained = [p for p in network.parameters() if p.requires_grad]
+        trained = [p for p in self.network.parameters() if p.requires_grad]
         self._plain = PlainOptimizer(trained, recipe.lr, adam=recipe.optimizer == "adam")
         return Stepper(whole, shape, table, self._plain)
 
@@ -86,6 +92,18 @@ class Cpu(Eager):
     def _states(self) -> MutableMapping[Tensor, dict[str, Any]]:
         # Where the whole step runs in the kernels, PyTorch's optimizer need not even be made.
         return super()._states() if self._stepper is None else self._plain.state
+
+    def workspace(self, count: int, *, training: bool) -> int | None:
+        """See :class:`~fivebyfive.engines.interface.Engine`."""
+        # Parts of a batch, and tests on images that are resized, are PyTorch's.
+        if self._stepper is None or (count < self.recipe.batch_size if training else self._resizes):
+            return None
+        images = count * math.prod(self._pixels.shape(self._train.shape)) if self._resizes else 0
+        return 4 * (images + self._stepper.workspace(count, keep=training))
+
+    def pytorch_network(self) -> nn.Module:
+        """See :class:`~fivebyfive.engines.interface.Engine`."""
+        return rewritten(self._original)
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
@@ -153,10 +171,16 @@ class Cpu(Eager):
             _ = self.optimizer  # takes over the moments that are there
             self._stepper = None
 
-    def evaluate(self) -> Metrics:
+    def set_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on."""
+        super().set_lr(lr)
+        if self._stepper is not None:
+            self._plain.param_groups[0]["lr"] = lr
+
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         if self._stepper is None or self._resizes or self._watched():
-            return super().evaluate()
+            return super().evaluate(between)
         sums = StepSums()
         try:
             self._stepper.evaluate(self._test.images, self._test.labels, sums)
@@ -165,7 +189,7 @@ class Cpu(Eager):
                 raise
         else:
             return Metrics(sums.loss, sums.correct, len(self._test))
-        return super().evaluate()
+        return super().evaluate(between)
 
     def _watched(self) -> bool:
         """Whether someone listens to a layer or gradient, which only PyTorch's own step tells."""

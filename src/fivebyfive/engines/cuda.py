@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from ..datasets.splits import Split
 from ..kernels.tracing import holds, same
+from ..lib.private_draws import OtherGenerators
 from ..lib.torch_internals import hooked
 from ..recipes import Recipe
 from .allocator import prepare
 from .dropout import keys
 from .eager import Eager, read
-from .graphs import CudaGraphs, Graphs, Replay, draws
-from .interface import Epoch, Metrics, Notice, Times
+from .graphs import CudaGraphs, Graphs, Replay
+from .interface import Epoch, Metrics, Notice, Times, nothing
 from .out_of_memory import is_out_of_memory
 from .rewrites import rewritten
 
@@ -153,21 +154,25 @@ class Cuda(Eager):
         if self._graphs is None or self._gave_up:
             super()._learn(images, labels, whole, sums)
             return
-        before, held = draws(self._device), holds(self.network)
+        others, held = OtherGenerators(), holds(self.network)
         super()._learn(images, labels, whole, sums)
-        if draws(self._device) != before:
+        if self._draws.drew or others.moved():
             self._give_up("the network draws random numbers of its own")
         elif not same(holds(self.network), held):
             self._give_up("the network keeps something from one step to the next")
 
     def _move_to(self, epoch: int) -> None:
         """Tell recorded steps which epoch it is."""
-        if self._dropout_by_image and epoch != self._epoch:
+        if self._foreign and epoch != self._epoch:
             self._keys.copy_(keys(self.recipe.seed, epoch, DROPOUTS))
             self._epoch = epoch
 
-    def _module(self) -> nn.Module:
+    def pytorch_network(self) -> nn.Module:
+        """See :class:`~fivebyfive.engines.interface.Engine`."""
         return rewritten(self.network)
+
+    def _module(self) -> nn.Module:
+        return self.pytorch_network()
 
     def _check(self) -> None:
         """Give up, or record anew, where the next step can't be one of those recorded so far."""
@@ -197,10 +202,15 @@ class Cuda(Eager):
         if self._graphs is not None:
             self._graphs.forget()
 
-    def evaluate(self) -> Metrics:
+    def set_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on."""
+        super().set_lr(lr)
+        self._forget()  # graphs hold the one that they were recorded with
+
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         with contextlib.nullcontext() if self._graphs is None else self._graphs.stream():
-            return super().evaluate()
+            return super().evaluate(between)
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what :meth:`optimizer_state` gave."""

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import gc
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -24,7 +24,7 @@ from ..datasets.splits import Split
 from ..lib.errors import OutOfMemoryError
 from ..recipes import Recipe
 from .eager import Eager
-from .interface import Epoch, Metrics, Notice, Times
+from .interface import Epoch, Metrics, Notice, Times, nothing
 from .micro_batches import Snapshot, warnings
 from .out_of_memory import is_out_of_memory
 from .process_group import TIMEOUT, ProcessGroup
@@ -95,12 +95,12 @@ class Distributed(Eager):
             found, times = super().train(epoch, first, stop, Metrics())
         return self._sum(found, tally), times
 
-    def evaluate(self) -> Metrics:
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         with self._together():
             for name, value in self._processes.share(dict(self.network.named_buffers())).items():
                 self.network.get_buffer(name).copy_(value)
-        return self._sum(super().evaluate(), Metrics())
+        return self._sum(super().evaluate(between), Metrics())
 
     @contextlib.contextmanager
     def _together(self) -> Iterator[None]:

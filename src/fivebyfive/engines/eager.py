@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -21,11 +21,13 @@ from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
 from ..lib.errors import NetworkError
 from ..lib.modes import in_mode
-from ..lib.randomness import STEP, TEST, derive, kept, reseed
+from ..lib.private_draws import PrivateDraws, Source
+from ..lib.randomness import STEP, TEST, derive, process_seeded
 from ..recipes import Optimizer, Recipe
 from .allocator import prepare, release, trim
+from .coverage import Coverage
 from .dropout import DropoutByImage, may_drop
-from .interface import Epoch, Metrics, Notice, Times
+from .interface import Epoch, Metrics, Notice, Times, nothing
 from .micro_batches import (
     Snapshot,
     checked,
@@ -44,11 +46,18 @@ LOSSES = {"cross-entropy": F.cross_entropy, "nll": F.nll_loss}
 #: images needn't take more memory than the training.
 TEST_BATCH, TEST_VALUES = 500, 1 << 22
 
+RANDOM = (
+    "this network draws random numbers from a generator that the whole process shares. Its result "
+    "is the same each time only as long as nothing else draws from it meanwhile, another training "
+    "in this process for instance; what it draws by Python's or NumPy's generators isn't seeded."
+)
+
 
 class Eager:
     """See :class:`~fivebyfive.engines.interface.Engine`."""
 
     name = "eager"
+    coverage = Coverage()
 
     def __init__(
         self,
@@ -60,7 +69,7 @@ class Eager:
         micro_batch: int | None = None,
         notices: Iterable[Notice] = (),
     ) -> None:
-        self.recipe = recipe
+        self.recipe, self._lr = recipe, recipe.lr
         self.micro_batch = checked(micro_batch, recipe.batch_size)
         self._precision_context = PrecisionContext(recipe.precision, device)
         prepare(device)
@@ -74,23 +83,40 @@ class Eager:
         self._pixels = Pixels(recipe.resize, recipe.mean, recipe.std)
         self._train, self._test = train.to(device), test.to(device)
         self._watch = Stopwatch(device)
-        self._dropout_by_image = may_drop(network)
+        self._foreign = may_drop(network)
+        self._source = Source.PRIVATE if self._foreign else Source.NONE
+        self._draws = PrivateDraws(0)
         few = self._pixels(self._train.images[:2])
         lay_out(network, few)
         self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, few[:1].numel())))
         self._too_many = 0  # images at a time that memory ran out at, until it is told
         self._notices = [*notices, *warnings(network, self.micro_batch, recipe.batch_size)]
 
+    def workspace(self, count: int, *, training: bool) -> int | None:  # noqa: ARG002
+        """See :class:`~fivebyfive.engines.interface.Engine`."""
+        return None
+
+    def pytorch_network(self) -> nn.Module:
+        """See :class:`~fivebyfive.engines.interface.Engine`."""
+        return self.network
+
     @functools.cached_property
     def optimizer(self) -> torch.optim.Optimizer:
         """The recipe's, over the network's parameters."""
-        return make_optimizer(self.recipe.optimizer, self.network, self.recipe.lr)
+        return make_optimizer(self.recipe.optimizer, self.network, self._lr)
+
+    def set_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on."""
+        self._lr = lr
+        if "optimizer" in vars(self):  # it is made when it is first used
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
         sums, count = self._zeros(), tally.count
         sums[0], sums[1] = tally.loss, tally.correct
-        with kept(self._device), self._precision_context.stepping():
+        with self._precision_context.stepping():
             for step in range(first, stop):
                 images = len(epoch.batch(step))
                 at_most = min(self.micro_batch, images)
@@ -124,13 +150,16 @@ class Eager:
         for part, indices in enumerate(split):
             # What a forward draws depends on where we are and not on what happened before.
             place = (epoch.number, step, part) if part else (epoch.number, step)
-            reseed(derive(self.recipe.seed, STEP, *place), self._device)
             self._watch.data()
             images = self._pixels(self._train.images[indices])
             labels = self._train.labels[indices]
             self._watch.compute()
             last = part + 1 == len(split)
-            with self._accumulating(last), self._dropout(epoch.number, indices):
+            with (
+                self._drawing(STEP, *place),
+                self._accumulating(last),
+                self._dropout(epoch.number, indices),
+            ):
                 self._learn(images, labels, len(batch), sums)
         return sums
 
@@ -142,18 +171,17 @@ class Eager:
         loss.backward()
 
     @torch.no_grad()
-    def evaluate(self) -> Metrics:
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         sums = self._zeros()
         with (
-            kept(self._device),
             in_mode(self.network, training=False),
             self._precision_context.stepping(),
             self._other_buffers(),
         ):
             for first in self._test_batches():
                 at_most = min(self.test_batch, len(self._test) - first)
-                compute = functools.partial(self._test_batch, first)
+                compute = functools.partial(self._test_batch, first, between)
                 found, fits = until_it_fits(compute, at_most, self._device, self._make_room)
                 if fits < at_most:
                     self.test_batch = fits
@@ -171,15 +199,16 @@ class Eager:
         if on_cpu:
             trim()
 
-    def _test_batch(self, first: int, at_most: int) -> Tensor:
+    def _test_batch(self, first: int, between: Callable[[], None], at_most: int) -> Tensor:
         """Loss and right answers of a batch of test images, ``at_most`` at a time."""
-        reseed(derive(self.recipe.seed, TEST, first), self._device)
         sums = self._zeros()
         batch = slice(first, first + TEST_BATCH)
         split = (parts(each[batch], at_most) for each in (self._test.images, self._test.labels))
-        for stored, labels in zip(*split, strict=True):
-            scores = self._forward(self._pixels(stored))
-            add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
+        with self._drawing(TEST, first):
+            for stored, labels in zip(*split, strict=True):
+                between()
+                scores = self._forward(self._pixels(stored))
+                add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
         return sums
 
     def notices(self) -> list[Notice]:
@@ -203,7 +232,8 @@ class Eager:
 
     def _forward(self, images: Tensor) -> Tensor:
         """The network's scores, in float32 whatever it computes in."""
-        with self._precision_context.forward():
+        private = contextlib.nullcontext() if self._source is Source.NONE else self._draws
+        with self._precision_context.forward(), private:
             scores: Tensor = self._module()(images)
         return scores.float()
 
@@ -225,9 +255,27 @@ class Eager:
         return range(0, len(self._test), TEST_BATCH)
 
     def _dropout(self, epoch: int | Tensor, images: Tensor) -> AbstractContextManager[object]:
-        if not self._dropout_by_image:
+        if not self._foreign:
             return contextlib.nullcontext()
-        return DropoutByImage(self.recipe.seed, epoch, images)
+        return DropoutByImage(self.recipe.seed, epoch, images, self._draws)
+
+    @contextlib.contextmanager
+    def _drawing(self, purpose: int, *position: int) -> Iterator[None]:
+        """Around a forward and its backward: what it draws depends on where we are alone."""
+        if not self._foreign:
+            yield
+            return
+        seed = derive(self.recipe.seed, purpose, *position)
+        self._draws = PrivateDraws(seed)
+        shared = self._source is Source.PROCESS
+        with process_seeded(seed, self._device) if shared else contextlib.nullcontext():
+            yield
+
+    def draw_from(self, source: Source) -> None:
+        """Take it as known where the network's random numbers come from."""
+        self._source, self._foreign = source, self._foreign or source is not Source.NONE
+        if source is Source.PROCESS:
+            self._notices.append(Notice("random", RANDOM))
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """What the optimizer keeps between steps, as ``<parameter>/<quantity>``; none for SGD."""
@@ -290,7 +338,7 @@ def lay_out(network: nn.Module, images: Tensor) -> None:
     for weight in weights:
         weight.data = weight.data.to(memory_format=torch.channels_last)
     try:
-        with torch.no_grad(), kept(images.device), in_mode(network, training=False):
+        with torch.no_grad(), PrivateDraws(0), in_mode(network, training=False):
             network(images)
     except RuntimeError as error:
         if is_out_of_memory(error):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from ..lib.private_draws import Source
 from ..recipes import Recipe
+from .coverage import Coverage
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,15 @@ class Notice:
     ``out-of-memory``: from here on batches are computed in parts. ``batch-statistics``: which
     changes the mathematics of this network. ``precision``: what ``auto`` has chosen. ``engine``:
     the CUDA engine computes as the eager one, and why. ``processes``: several share the batches.
+    ``random``: the network draws from generators that the process shares.
     """
 
     kind: str
     message: str
+
+
+def nothing() -> None:
+    """Nothing to do between the batches of a test."""
 
 
 class Engine(Protocol):
@@ -86,6 +93,7 @@ class Engine(Protocol):
         micro_batch: images computed at a time in training; the recipe's batch size where the whole
             batch is. It falls when memory runs out, and may be set before the first step.
         test_batch: likewise in a test.
+        coverage: which layers run in compiled kernels of ours; the default where PyTorch has all.
         checks_steps: whether a stretch ends with the step whose loss is no finite number.
     """
 
@@ -94,13 +102,33 @@ class Engine(Protocol):
     recipe: Recipe
     micro_batch: int
     test_batch: int
+    coverage: Coverage
     checks_steps: bool
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
 
-    def evaluate(self) -> Metrics:
-        """Test on the whole test split, leaving random state and training mode as they were."""
+    def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
+        """Test on the whole test split, leaving random state and training mode as they were.
+
+        ``between`` is called between batches; what it raises ends the test.
+        """
+
+    def draw_from(self, source: Source) -> None:
+        """Take it as known where the network's random numbers come from."""
+
+    def set_lr(self, lr: float) -> None:
+        """Use another learning rate from the next step on."""
+
+    def workspace(self, count: int, *, training: bool) -> int | None:
+        """The bytes that a step or a test on ``count`` images at once takes in the kernels.
+
+        That is beside weights and gradients. ``None`` where it doesn't run in them as a whole: then
+        the layers of :meth:`pytorch_network` can be followed.
+        """
+
+    def pytorch_network(self) -> nn.Module:
+        """The network as PyTorch computes it where the kernels don't: maybe in a faster order."""
 
     def notices(self) -> list[Notice]:
         """What has happened since this was last asked."""

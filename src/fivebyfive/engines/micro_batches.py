@@ -11,9 +11,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..lib.errors import RecipeError
+from ..lib.torch_internals import normalises
 from .interface import Notice
 from .out_of_memory import check
 
@@ -102,8 +102,8 @@ class Snapshot:
 def in_parts(tried: int, fits: int, whole: int) -> Notice:
     """The line for a training whose batches of ``whole`` images are split from here on."""
     message = (
-        f"out of memory at {tried} images at a time: from here on {_split(whole, fits)}, with the "
-        f"gradients added up; the batch and its mathematics stay."
+        f"out of memory at {tried} images at a time: from here on {split_in_words(whole, fits)}, "
+        f"with the gradients added up; the batch and its mathematics stay."
     )
     return Notice("out-of-memory", message)
 
@@ -112,15 +112,14 @@ def test_in_parts(tried: int, fits: int) -> Notice:
     """The line for tests that are computed in smaller batches from here on."""
     message = (
         f"out of memory in the test at {tried} images at a time: from here on "
-        f"{_split(tried, fits)}. The result stays."
+        f"{split_in_words(tried, fits)}. The result stays."
     )
     return Notice("out-of-memory", message)
 
 
 def warnings(network: nn.Module, micro_batch: int, whole: int) -> list[Notice]:
     """What there is to say of a split, where it does change the mathematics."""
-    normalises = any(isinstance(m, _BatchNorm) and m.training for m in network.modules())
-    if micro_batch == whole or not normalises:
+    if micro_batch == whole or not normalises(network):
         return []
     message = (
         f"this network normalises over the images that are computed together, now at most "
@@ -129,7 +128,7 @@ def warnings(network: nn.Module, micro_batch: int, whole: int) -> list[Notice]:
     return [Notice("batch-statistics", message)]
 
 
-def _split(count: int, at_most: int) -> str:
+def split_in_words(count: int, at_most: int) -> str:
     """How ``count`` images are split, in words: ``4 × 32``, or ``3 × 34 or 33``."""
     number = -(-count // at_most)
     least, rest = divmod(count, number)

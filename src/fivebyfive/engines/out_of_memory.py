@@ -8,6 +8,7 @@ import torch
 
 from ..lib.errors import OutOfMemoryError
 from ..lib.free_memory import free
+from ..lib.units import size
 
 #: What stands in the errors of those that don't raise PyTorch's own kind: its CPU allocator on
 #: Linux and on Windows, its MPS allocator, CUDA itself and its libraries, C++, oneDNN, and PyTorch
@@ -50,11 +51,11 @@ def check(error: Exception, images: int, device: torch.device) -> None:
 def explain(error: Exception, device: torch.device, when: str) -> str:
     """How much was asked for, how much is missing, and what to do."""
     asked, left = _asked(str(error)), free(device)
-    amount = f": {_size(asked)} more were asked for" if asked else f" ({error})"
+    amount = f": {size(asked)} more were asked for" if asked else f" ({error})"
     if asked and left is not None:
-        amount += f" and {_size(left)} are free"
+        amount += f" and {size(left)} are free"
         if asked > left:
-            amount += f", so at least {_size(asked - left)} are missing"
+            amount += f", so at least {size(asked - left)} are missing"
     return (
         f"out of memory on {device} even {when}{amount}. Close other programs that use it, take "
         f"smaller images (--resize) or a smaller network, or another device (--device)."
@@ -65,11 +66,3 @@ def _asked(text: str) -> int | None:
     """The bytes that an allocator says it was asked for."""
     found = re.search(r"allocate ([\d.]+) ?(bytes|[KMGT])", text, re.IGNORECASE)
     return round(float(found[1]) * 2 ** _UNITS[found[2].lower()]) if found else None
-
-
-def _size(count: int) -> str:
-    """Bytes as people say them."""
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if count >= 2**power:
-            return f"{count / 2**power:.3g} {unit}"
-    return f"{count} bytes"

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..lib.torch_internals import being_compiled, being_traced, hooked
-from .finding import Found, find
+from ..lib.torch_internals import being_compiled, hooked
+from .analysis import Analysis, analyse
+from .finding import Segment
 from .fused_chain import FusedChain
 from .library import kernels
-from .tracing import holds, same, trace
+from .tracing import holds, same, traced_here
 
 
 def accelerate(network: nn.Module) -> nn.Module:
@@ -52,7 +53,7 @@ class Accelerated:
         assert isinstance(self, nn.Module)
         # A trace stands for what is done to tensors.
         tensors = all(isinstance(each, Tensor) for each in (*args, *kwargs.values()))
-        fused = _fused(self) if tensors and not being_traced() else None
+        fused = _fused(self) if tensors and not traced_here() else None
         return (
             self._original.forward(self, *args, **kwargs)
             if fused is None
@@ -61,11 +62,11 @@ class Accelerated:
 
     def __copy__(self) -> nn.Module:
         """A twin of a shallow copy."""
-        return accelerate(copy.copy(_plain(self)))
+        return accelerate(copy.copy(plain(self)))
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         """Copy and pickle as the plain network, accelerated again."""
-        return accelerate, (_plain(self),)
+        return accelerate, (plain(self),)
 
 
 def _twin_class(original: type[nn.Module]) -> type[nn.Module]:
@@ -77,10 +78,13 @@ def _twin_class(original: type[nn.Module]) -> type[nn.Module]:
     return type(original.__name__, (Accelerated, original), members)
 
 
-def _plain(twin: Any) -> nn.Module:
-    network: nn.Module = object.__new__(twin._original)
-    network.__dict__ = twin.__dict__
-    return network
+def plain(network: Any) -> nn.Module:
+    """The network that a twin stands for; any other network as it is."""
+    if not isinstance(network, Accelerated):
+        return network  # type: ignore[no-any-return]
+    original: nn.Module = object.__new__(network._original)
+    original.__dict__ = network.__dict__
+    return original
 
 
 # One entry a twin: what hung on the network when it was traced, and what came of it.
@@ -97,9 +101,14 @@ def _fused(twin: nn.Module) -> nn.Module | None:
     # Held, not only remembered by their ids: an id may be given to something else later.
     held, fused = _traces.get(twin, ([], None))
     if not same(held, (_structure if fused is None else holds)(twin)):
-        graph = trace(_plain(twin))
-        fused = None if graph is None else fuse(graph)
-        _traces[twin] = ((_structure if fused is None else holds)(twin), fused)
+        fused = adopt(twin, analyse(plain(twin)))
+    return fused
+
+
+def adopt(twin: nn.Module, analysis: Analysis) -> nn.Module | None:
+    """Fuse what was found in the network as it is now, and keep it for the twin's forwards."""
+    fused = fuse(analysis)
+    _traces[twin] = ((_structure if fused is None else holds)(twin), fused)
     return fused
 
 
@@ -112,13 +121,6 @@ def _structure(network: nn.Module) -> list[object]:
     return [each for module in network.modules() for each in (module._parameters, module.training)]
 
 
-def fuses_convolutions(network: nn.Module) -> bool:
-    """Whether any of the network's convolutions would run in the kernels."""
-    fused = _fused(accelerate(network))
-    chains = [m for m in fused.modules() if isinstance(m, FusedChain)] if fused else []
-    return any(isinstance(block.layer, nn.Conv2d) for chain in chains for block in chain.blocks)
-
-
 def forget_workspaces(network: nn.Module) -> None:
     """Let go of the memory that an accelerated network keeps from step to step."""
     _, fused = _traces.get(network, ([], None))
@@ -127,38 +129,30 @@ def forget_workspaces(network: nn.Module) -> None:
             module.spare.clear()
 
 
-#: Chains with more parameters stay in PyTorch: its blocked products are no slower on wide layers
-#: (measured on AlexNet), and the kernels copy the weights into their own order at every step.
-MOST_PARAMETERS = 4_000_000
-
-
-def fuse(traced: fx.GraphModule) -> fx.GraphModule | None:
-    """Put a :class:`FusedChain` in place of the chains found; ``None`` if there is none."""
-    graph = traced.graph
-    count = 0
-    for found in list(find(traced)):
-        if sum(p.numel() for b in found.blocks for p in b.parameters()) > MOST_PARAMETERS:
-            continue
-        fused = FusedChain(found.blocks, _alone(traced, found))
-        traced.add_module(name := f"fused_chain_{count}", fused)
-        first, last = found.nodes[0], found.nodes[-1]
-        with graph.inserting_before(first):
-            node = graph.call_module(name, (first.args[0],))
-        last.replace_all_uses_with(node)
-        for old in reversed(found.nodes):
-            graph.erase_node(old)
-        count += 1
-    if not count:
+def fuse(analysis: Analysis) -> fx.GraphModule | None:
+    """The network with a :class:`FusedChain` for each segment; ``None`` if there is none."""
+    traced, segments = analysis.graph, analysis.segments
+    if traced is None or not segments:
         return None
-    traced.recompile()
-    return traced
+    starts = {segment.nodes[0]: segment for segment in segments}
+    inside = {node for segment in segments for node in segment.nodes}
+    modules, graph = dict(traced.named_modules()), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in traced.graph.nodes:
+        if node in starts:
+            segment, name = starts[node], f"fused_chain_{node.name}"
+            modules[name] = FusedChain(segment.blocks, _alone(traced, segment))
+            copies[segment.nodes[-1]] = graph.call_module(name, (copies[node.args[0]],))
+        elif node not in inside:
+            copies[node] = graph.node_copy(node, copies.__getitem__)
+    return fx.GraphModule(modules, graph)
 
 
-def _alone(traced: fx.GraphModule, found: Found) -> fx.GraphModule:
-    """A chain's part of a trace as a module of its own."""
+def _alone(traced: fx.GraphModule, segment: Segment) -> fx.GraphModule:
+    """A segment's part of a trace as a module of its own."""
     graph = fx.Graph()
-    copies = {found.nodes[0].args[0]: graph.placeholder("x")}
-    for node in found.nodes:
-        copies[node] = graph.node_copy(node, lambda old: copies[old])
-    graph.output(copies[found.nodes[-1]])
+    copies = {segment.nodes[0].args[0]: graph.placeholder("x")}
+    for node in segment.nodes:
+        copies[node] = graph.node_copy(node, copies.__getitem__)
+    graph.output(copies[segment.nodes[-1]])
     return fx.GraphModule(traced, graph)

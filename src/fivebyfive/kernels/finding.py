@@ -1,13 +1,13 @@
-"""Finding what the kernels can run: picking the chains of blocks out of a network's trace.
+"""Finding what the kernels can run: picking the segments out of a network's trace.
 
-A chain is a run of blocks, each used by the next alone: convolutions first, then linear layers.
-Everything else stays as the trace has it, and so does a chain's own part of the trace, for inputs
+A segment is a chain of blocks, each used by the next alone: convolutions first, then linear layers.
+Everything else stays as the trace has it, and so does a segment's own part of the trace, for inputs
 that the kernels don't take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -28,28 +28,35 @@ POOLINGS: dict[type[nn.Module] | Callable[..., object], str] = {
 
 
 @dataclass
-class Found:
+class Segment:
     """A chain in a trace: its blocks and the nodes they came from, in order."""
 
     blocks: list[Block] = field(default_factory=list)
     nodes: list[fx.Node] = field(default_factory=list)
 
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        """Those of its blocks, in order."""
+        return [p for block in self.blocks for p in block.parameters()]
 
-def find(traced: fx.GraphModule) -> Iterator[Found]:
-    """The chains in a trace, as long as they can be, in its order."""
-    seen: set[int] = set()  # nodes, and modules and parameters, that a chain has taken
+
+def find(traced: fx.GraphModule) -> list[Segment]:
+    """The segments of a trace, as long as they can be, in its order."""
+    seen: set[int] = set()  # nodes, and modules and parameters, that a segment has taken
     modules = dict(traced.named_modules())
+    segments = []
     for node in traced.graph.nodes:
-        found = Found()
+        segment = Segment()
         following: fx.Node | None = node
-        while following is not None and len(found.blocks) < MOST_LAYERS:
-            following = _extend(found, following, modules, seen)
-        if found.blocks:
-            yield found
+        while following is not None and len(segment.blocks) < MOST_LAYERS:
+            following = _extend(segment, following, modules, seen)
+        if segment.blocks:
+            segments.append(segment)
+    return segments
 
 
 def _extend(
-    found: Found, node: fx.Node, modules: dict[str, nn.Module], seen: set[int]
+    found: Segment, node: fx.Node, modules: dict[str, nn.Module], seen: set[int]
 ) -> fx.Node | None:
     """Add the block that starts at ``node``, if one does; the node after it, if it may go on."""
     previous = found.blocks[-1].layer if found.blocks else None
@@ -84,7 +91,9 @@ def _layer(node: fx.Node | None, modules: dict[str, nn.Module]) -> nn.Conv2d | n
     if node is None or node.op != "call_module" or not _plain_call(node):
         return None
     layer = modules[str(node.target)]
-    return layer if isinstance(layer, nn.Conv2d | nn.Linear) and fusable(layer) else None
+    if not isinstance(layer, nn.Conv2d | nn.Linear) or why_unsupported(layer):
+        return None
+    return layer
 
 
 def _follows(layer: nn.Conv2d | nn.Linear, previous: nn.Module | None, flat: list[fx.Node]) -> bool:
@@ -95,20 +104,39 @@ def _follows(layer: nn.Conv2d | nn.Linear, previous: nn.Module | None, flat: lis
     return isinstance(previous, nn.Conv2d) == bool(flat) and not _other_width(flat, layer)
 
 
-def fusable(layer: nn.Conv2d | nn.Linear) -> bool:
-    """Whether the kernels compute this very layer (and not one derived from it)."""
+def why_unsupported(layer: nn.Module) -> str:
+    """Why the kernels don't compute a layer with weights; empty if they do."""
     if type(layer) is nn.Linear:
-        return True
-    if type(layer) is not nn.Conv2d or isinstance(layer.padding, str):
-        return False
-    (height, width), (top, left) = layer.kernel_size, layer.padding
-    return (
-        height == width <= 11
-        and top == left < height
-        and layer.stride == layer.dilation == (1, 1)
-        and layer.groups == 1
-        and layer.padding_mode == "zeros"
-    )
+        return ""
+    if type(layer) is not nn.Conv2d:  # one derived from it may compute anything
+        return "no kernel"
+    (height, width), padding = layer.kernel_size, layer.padding
+    even = not isinstance(padding, str) and padding[0] == padding[1] < height
+    rules = (
+        (f"stride {layer.stride}, the kernels have stride 1 only", layer.stride == (1, 1)),
+        ("dilation, the kernels have none", layer.dilation == (1, 1)),
+        ("groups, the kernels have none", layer.groups == 1),
+        (f"kernel {height}×{width}, the kernels' are square, up to 11×11", height == width <= 11),
+        (f"padding {padding!r}, the kernels' is even and below the kernel size", even),
+        (f"padding_mode {layer.padding_mode!r}, the kernels pad with zeros",
+         layer.padding_mode == "zeros"),
+    )  # fmt: skip
+    return next((why for why, holds in rules if not holds), "")
+
+
+#: Why an activation or a pooling is left out that the kernels would compute elsewhere.
+MISPLACED = "not where the kernels have it: layer, activation, pooling"
+
+
+def why_left_out(node: fx.Node, modules: dict[str, nn.Module]) -> str:
+    """Why an operation is in no segment."""
+    module = modules[str(node.target)] if node.op == "call_module" else None
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        return why_unsupported(module) or "it or a parameter of it is used twice"
+    kind = node.target if module is None else type(module)
+    if kind in POOLINGS and _pooling(node, modules) is None:
+        return "the kernels pool squares up to 3×3, without padding or ceil_mode"
+    return MISPLACED if kind in ACTIVATIONS or kind in POOLINGS else "no kernel"
 
 
 def _next(node: fx.Node) -> fx.Node | None:

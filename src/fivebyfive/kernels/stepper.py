@@ -10,54 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from ..lib.torch_internals import hooked
-from .blocks import Block, address, chain, empty, shapes
-from .finding import find, passes
+from .analysis import WholeNetwork
+from .blocks import address, chain, empty, shapes
 from .library import Images, Loss, Parameter, Update, kernels
-from .tracing import trace
-
-
-@dataclass(frozen=True)
-class WholeNetwork:
-    """A network that is nothing but a chain; ``normalised`` if a ``log_softmax`` follows it."""
-
-    blocks: tuple[Block, ...]
-    normalised: bool
-
-
-def match_whole_network(network: nn.Module, shape: tuple[int, int, int]) -> WholeNetwork | None:
-    """The chain that ``network`` is for images of ``shape``; ``None`` if it is anything else."""
-    if kernels() is None or any(map(hooked, network.modules())):
-        return None
-    traced = trace(network)
-    found = [] if traced is None else list(find(traced))
-    if traced is None or len(found) != 1 or shapes(found[0].blocks, shape) is None:
-        return None
-    rest = [node for node in traced.graph.nodes if node not in found[0].nodes]
-    start, *middle, end = rest
-    if middle and passes(middle[0], start, torch.empty(1, *shape)):
-        start, *middle = middle
-    last = found[0].nodes[-1]
-    if normalised := bool(middle) and _log_softmax(middle[0], last, traced):
-        last, *middle = middle
-    connected = found[0].nodes[0].args[0] is start and end.args == (last,) and not middle
-    parameters = [p for block in found[0].blocks for p in block.parameters()]
-    if not connected or any(p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
-        return None
-    return WholeNetwork(tuple(found[0].blocks), normalised)
-
-
-def _log_softmax(node: fx.Node, of: fx.Node, traced: fx.GraphModule) -> bool:
-    if node.op == "call_module":
-        module = traced.get_submodule(str(node.target))
-        return type(module) is nn.LogSoftmax and module.dim in (1, -1) and node.args == (of,)
-    if node.target not in (F.log_softmax, torch.log_softmax, "log_softmax"):
-        return False
-    dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
-    return node.args[0] is of and dim in (1, -1) and node.kwargs.get("dtype") is None
 
 
 @dataclass
@@ -162,6 +119,13 @@ class Stepper:
         self._call(self._kernels.evaluate, images, labels, None, sums, keep=False)
         sums.seconds += time.perf_counter() - begin
 
+    def workspace(self, count: int, *, keep: bool) -> int:
+        """How many floats the library works in for ``count`` images at once.
+
+        ``keep`` is whether what the backward pass needs is kept: in training, not in a test.
+        """
+        return int(self._kernels.workspace(self._chain, count, keep, self._threads))
+
     def _call(
         self,
         function: Any,
@@ -177,8 +141,7 @@ class Stepper:
         table = self._table if images.dtype == torch.uint8 else None
         batch = Images(address(images), address(table), address(order), count)
         loss = Loss(address(labels))
-        floats = self._kernels.workspace(self._chain, count, keep, self._threads)
-        if len(self._workspace) < floats:
+        if len(self._workspace) < (floats := self.workspace(count, keep=keep)):
             self._workspace = empty(floats)
         function(self._chain, batch, address(self._workspace), self._threads, loss)
         sums.loss += loss.sum

@@ -6,6 +6,7 @@ them. Whatever else a forward does the graph would lose, so such a network is no
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import operator
@@ -13,22 +14,26 @@ import random
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
 
-from ..lib.torch_internals import hooked
+from ..lib.private_draws import OtherGenerators, PrivateDraws
+from ..lib.torch_internals import being_traced, hooked, in_checkpoint
 
 #: While fx traces, it changes what calling a module does; two threads would undo the wrong change.
 _ONE_AT_A_TIME = threading.RLock()
 
 
-def trace(network: nn.Module) -> fx.GraphModule | None:
-    """The network as a graph of steps; ``None`` where that can't be had, or wouldn't be all.
+class NotTraceableError(Exception):
+    """The forward can't be traced, or does what a graph doesn't show; the text says what."""
+
+
+def trace(network: nn.Module) -> fx.GraphModule:
+    """The network as a graph of steps.
 
     Not traced is a ``forward`` that
 
@@ -39,33 +44,65 @@ def trace(network: nn.Module) -> fx.GraphModule | None:
     - draws random numbers, keeps or counts something on its modules, or changes their buffers;
     - turns gradients, autocast or checkpointing on or off for a part, or calls a
       :class:`torch.autograd.Function`.
+
+    Raises:
+        NotTraceableError: it is one of those.
     """
-    if not _takes_tensors_only(network):
-        return None
-    graph = None
-    with _ONE_AT_A_TIME:
+    _check_inputs(network)
+    with _ONE_AT_A_TIME, PrivateDraws(0) as draws:
         before = _Surroundings(network)
+        problem = ""
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), _owned():
                 graph = _Tracer().trace(network)
-        except Exception:  # a forward is the user's own code: it may raise anything when traced
-            graph = None
-        untouched = before.put_back()
-    if graph is None or not untouched or any(node.op == "get_attr" for node in graph.nodes):
-        return None
+        except Exception as error:  # a forward is the user's own code: it may raise anything
+            problem = _why(error)
+        problem = before.put_back() or problem
+        if draws.drew:
+            problem = "forward draws random numbers"
+    if problem:
+        raise NotTraceableError(problem)
+    if any(node.op == "get_attr" for node in graph.nodes):
+        raise NotTraceableError("forward reads a parameter or buffer itself, or makes tensors")
     return fx.GraphModule(network, graph)
 
 
-def _takes_tensors_only(network: nn.Module) -> bool:
+#: The thread that is tracing, if one of ours is.
+_owner: int | None = None
+
+
+@contextlib.contextmanager
+def _owned() -> Iterator[None]:
+    global _owner  # noqa: PLW0603 (fx's own flag is one, too)
+    before, _owner = _owner, threading.get_ident()
+    try:
+        yield
+    finally:
+        _owner = before
+
+
+def traced_here() -> bool:
+    """Whether torch.fx is writing down what this thread does; its own flag is for all threads."""
+    return being_traced() and _owner in (None, threading.get_ident())
+
+
+def _check_inputs(network: nn.Module) -> None:
     plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return all(
-        parameter.kind in plain and parameter.default is parameter.empty
-        for parameter in inspect.signature(type(network).forward).parameters.values()
-    )
+    for name, given in inspect.signature(type(network).forward).parameters.items():
+        if given.default is not given.empty:
+            raise NotTraceableError(f"forward has an optional input, {name!r}")
+        if given.kind not in plain:
+            raise NotTraceableError(f"forward takes any number of inputs, or keywords ({name!r})")
 
 
-class _NotTraceableError(Exception):
-    """The forward does what a graph doesn't show."""
+def _why(error: Exception) -> str:
+    """What kept a forward from being traced, in a line."""
+    if isinstance(error, NotTraceableError):
+        return str(error)
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if "control flow" in text:  # torch.fx's own
+        return "forward decides by the values of its input"
+    return f"forward can't be traced: {text}"
 
 
 class _StandIn(fx.Proxy):
@@ -75,8 +112,10 @@ class _StandIn(fx.Proxy):
     def __class__(self) -> type:  # where isinstance looks second
         asks = sys._getframe(1).f_globals.get("__name__", "")
         # The second is where autograd functions look at what they are applied to.
-        if not asks.startswith("torch.") or asks == "torch._functorch.utils":
-            raise _NotTraceableError
+        if asks == "torch._functorch.utils":
+            raise NotTraceableError("forward calls an autograd function")
+        if not asks.startswith("torch."):
+            raise NotTraceableError("forward asks what its input is (isinstance)")
         return fx.Proxy
 
 
@@ -99,7 +138,7 @@ class _Tracer(fx.Tracer):
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """Write down a step."""
         if _context() != self._context:
-            raise _NotTraceableError
+            raise NotTraceableError("forward turns gradients, autocast or checkpointing on or off")
         return super().create_node(*args, **kwargs)
 
     # Meanwhile other threads' modules come here too, with real tensors.
@@ -130,14 +169,6 @@ def _context() -> tuple[object, ...]:
     return torch.is_grad_enabled(), nesting, in_checkpoint()
 
 
-def in_checkpoint() -> bool:
-    """Whether this part of a forward will be computed again in the backward, or is just now."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__") != "torch.utils.checkpoint":
-        frame = frame.f_back
-    return frame is not None
-
-
 class _Surroundings:
     """What a forward may change beside giving a result: its modules, and random states."""
 
@@ -148,12 +179,17 @@ class _Surroundings:
         self._containers = [(each, copy.copy(each)) for each in (*held, *inner)]
         buffers = [each for each in network.buffers() if not each.is_inference()]
         self._buffers = [(each, each._version, each.clone()) for each in buffers]
-        self._random = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        self._numbers = _random_numbers()
+        self._random = random.getstate(), np.random.get_state()
+        self._others = OtherGenerators()
 
-    def put_back(self) -> bool:
-        """Put back what has changed; whether nothing had."""
-        return all([self._put_back_buffers(), self._put_back_held(), self._put_back_random()])
+    def put_back(self) -> str:
+        """Put back what has changed; says what that was, empty if nothing."""
+        unchanged = {
+            "forward draws random numbers": self._put_back_random(),
+            "forward changes a buffer": self._put_back_buffers(),
+            "forward keeps something on its modules": self._put_back_held(),
+        }
+        return next((what for what, was in unchanged.items() if not was), "")
 
     def _put_back_buffers(self) -> bool:
         changed = [(now, old) for now, version, old in self._buffers if now._version != version]
@@ -174,12 +210,11 @@ class _Surroundings:
         return not changed
 
     def _put_back_random(self) -> bool:
-        if all(map(np.array_equal, self._numbers, _random_numbers())):
+        if not self._others.moved():
             return True
-        python, numpy, pytorch = self._random
+        python, numpy = self._random
         random.setstate(python)
         np.random.set_state(numpy)
-        torch.set_rng_state(pytorch)
         return False
 
 
@@ -188,12 +223,6 @@ _CONTAINERS = (list, dict, set, deque)
 
 def _flat(container: Any) -> list[Any]:
     return [*container, *(container.values() if isinstance(container, dict) else ())]
-
-
-def _random_numbers() -> list[Any]:
-    """The states of the generators that a forward may draw from, to be compared."""
-    _, numbers, *place = np.random.get_state()
-    return [random.getstate()[1], numbers, place, torch.get_rng_state().numpy()]
 
 
 def holds(network: nn.Module) -> list[object]:

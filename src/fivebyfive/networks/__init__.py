@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..lib.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
+
+#: Builds a network for images of so many channels, and so many classes.
+Build: TypeAlias = "Callable[[int, int], nn.Module]"
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,23 @@ def get(name: str) -> Architecture:
 def is_user_network(name: str) -> bool:
     """Whether ``name`` has the form ``FILE.py:NAME``, for a network of the user's own."""
     return name.rpartition(":")[0].endswith(".py")
+
+
+def builder(name: str) -> Build:
+    """What builds the network called ``name``, or the one that ``FILE.py:NAME`` stands for.
+
+    FILE.py is run once, now; what it gives is called without arguments.
+
+    Raises:
+        UnknownNameError: no network has this name.
+        NetworkError: the file can't be run, or has no such network.
+    """
+    if not is_user_network(name):
+        return get(name).build
+    from . import user
+
+    found = user.find(name)
+    return lambda channels, classes: found.make()  # noqa: ARG005
 
 
 def build(name: str, channels: int = 1, classes: int = 10) -> nn.Module:

@@ -21,6 +21,8 @@ channel and ten classes.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, fx, nn
 
 SIDE = 28
@@ -45,6 +47,11 @@ class LeNet(nn.Sequential):
             nn.Linear(84, classes),
         )
         self.channels = channels
+
+    def __getitem__(self, index: Any) -> Any:
+        """A layer, or a plain ``nn.Sequential`` of some: ``net[:3]`` ends after the first block."""
+        layers = list(self.children())[index]
+        return nn.Sequential(*layers) if isinstance(index, slice) else layers
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores (logits) for a batch."""

@@ -21,11 +21,6 @@ from torch import nn
 from ..lib.errors import NetworkError, unknown
 
 
-def load(name: str) -> nn.Module:
-    """Run FILE.py and return its network NAME: :func:`find` and ``make`` together."""
-    return find(name).make()
-
-
 @dataclass(frozen=True)
 class UserNetwork:
     """A module, or what makes one, found in a user's file."""

@@ -8,6 +8,7 @@ One JSON object a line, in the order things happened; ``event`` says which kind 
 * ``epoch``: ``epoch`` (of ``epochs``), ``train_loss``, ``train_acc``, ``test_loss``, ``test_acc``,
   ``test_correct``, ``test_images``, ``train_seconds``, ``test_seconds``, and this epoch's speed.
 * ``notice``: ``kind``, ``epoch``, ``message``.
+* ``lr``: ``epoch``, ``step``, ``before``, ``lr``: another learning rate from this step on.
 
 Every line is strict JSON: a number that is not finite (a training that diverged) is ``null``.
 """
@@ -17,17 +18,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..lib.errors import RunError
-from ..training.events import ChunkDone, EpochDone, Event, Noticed
+from ..training.events import Event
+from ..watching.rows import row
 
-#: Notices that hang on how fast the machine is: they aren't part of what a run computes.
-_OF_THE_CLOCK = ("long",)
 #: Bytes: far more than any row of ours, so that a file of anything else isn't taken for rows.
 _LONGEST = 64 << 10
 _CHUNK = 1 << 20
@@ -118,22 +116,6 @@ def rewind(path: Path, length: int, sha256: str) -> bool:
     return whole
 
 
-def row(event: Event) -> dict[str, Any] | None:
-    """The event's row; ``None`` for events that have none."""
-    match event:
-        case ChunkDone(mark=True):
-            values = {"event": "mark", **asdict(event), "position": event.position}
-            del values["mark"]
-        case EpochDone():
-            values = {"event": "epoch", **asdict(event)}
-        case Noticed() if event.kind not in _OF_THE_CLOCK:
-            values = {"event": "notice", **asdict(event)}
-        case _:
-            return None
-    values.update(values.pop("speed", {}))
-    return {key: _finite(value) for key, value in values.items()}
-
-
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a ``metrics.jsonl``. A last line that a kill cut short is left out.
 
@@ -168,7 +150,3 @@ def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
             "The file was changed or damaged; remove that line to read the rest."
         )
     return values
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

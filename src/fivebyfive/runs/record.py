@@ -1,21 +1,22 @@
-"""Keeping a training while it runs: the writing side of the run folder."""
+"""Recording a training while it runs: the writing side of the run folder."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from .. import networks
 from ..lib import files
 from ..lib.errors import DivergedError, RankGoneError, RunError
-from ..training.events import Event, Listener, Result, Started
+from ..training.events import Event, Finished, Result, Started, Stopped
 from ..training.progress import Progress
 from ..training.session import Session
-from ..training.signals import Interrupted, Stop
+from ..training.signals import Interrupted
 from ..watching.curves import History, draw
 from . import checkpoints, folder
 from .checkpointer import EVERY, RunCheckpointer
@@ -43,89 +44,49 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-@dataclass
 class Record:
-    """The files of one run, in a folder that this process holds.
+    """The files of one run, in a folder that this process holds; a listener of its training.
 
-    ``path`` becomes absolute, since a program may change its working directory while it trains.
-    Messages call it what it was before, or else what is ``given``.
+    A context manager around the training: at its end the folder tells how it ended, and errors how
+    to resume. ``path`` is absolute, since a program may change its working directory while it
+    trains; messages name it as ``shown``.
+
+    Args:
+        path: the folder.
+        session: the training.
+        start: where it starts.
+        every: seconds between checkpoints.
+        shown: the folder as the user gave it.
+
+    Raises:
+        RunError: the folder can't be written.
     """
 
-    path: Path
-    session: Session
-    start: Start = field(default_factory=Start)
-    every: float = EVERY
-    given: InitVar[Path | None] = None
-
-    def __post_init__(self, given: Path | None) -> None:
-        self.shown = given or self.path
-        self.path = self.path.absolute()
-        self._info = _describe(self.session, self.start)
+    def __init__(
+        self,
+        path: Path,
+        session: Session,
+        start: Start | None = None,
+        every: float = EVERY,
+        shown: Path | None = None,
+    ) -> None:
+        self.path, self.shown = path.absolute(), shown or path
+        self._session, self.start = session, start or Start()
+        self._info = _describe(session, self.start)
         if self.start.info is None:
             self._create()
         else:
             self._save("running")
         self._log = MetricsLog(self.path / folder.METRICS)
-        self._curves = Curves()
+        self._history = History()
+        self._ended: Finished | Stopped | None = None
         best = (self.start.number, self.start.best)
-        self.checkpointer = RunCheckpointer(self.path, self.session, self._log, self.every, *best)
+        self.checkpointer = RunCheckpointer(self.path, session, self._log, every, *best)
 
-    def _create(self) -> None:
-        info = self.path / folder.INFO
-        try:
-            with folder.writing(info, len(files.json_bytes(self._info))):
-                files.create_json(info, self._info)
-        except FileExistsError:
-            message = f"{self.shown} was just taken by another run. Name another folder."
-            raise RunError(message) from None
-
-    def train(self, watchers: list[Listener]) -> Result:
-        """Train, and keep the folder up to date; its state tells how it ended.
-
-        Raises:
-            FiveByFiveError: the training can't go on, or the folder can't be written.
-            Interrupted: a signal asked to stop; the message says how to go on.
-        """
-        try:
-            with Stop() as stop:
-                result = self._train(watchers, stop)
-                self._finish(result)  # whoever asks to stop now is near enough to the end
-        except Interrupted as asked:
-            self._give_up("interrupted")
-            raise Interrupted(
-                asked.signal, f"{asked}. Go on with: {self._resume_command()}"
-            ) from None
-        except KeyboardInterrupt as asked:  # the second signal, or a listener's: at once
-            with contextlib.suppress(RunError):
-                self._save("interrupted")
-            asked.args = (f"stopped at once. Go on with: {self._resume_command()}",)
-            raise
-        except BaseException as error:
-            self._give_up("failed")
-            if isinstance(error, DivergedError) and checkpoints.numbers(self.path):
-                again = f"{self._resume_command()} --lr … --allow-change recipe"
-                error.args = (f"{error} From the last good checkpoint: {again}",)
-            if isinstance(error, RankGoneError):
-                again = f"{self._resume_command()}, with any number of processes"
-                error.args = (f"{error} Go on with: {again}.",)
-            raise
-        finally:
-            self._log.close()
-        return result
-
-    def _train(self, watchers: list[Listener], stop: Stop) -> Result:
-        listeners: list[Listener] = [self._log, self._curves, *watchers]
-        progress = self.start.progress
-        return self.session.run(self._started(), listeners, self.checkpointer, progress, stop)
-
-    def _finish(self, result: Result) -> None:
-        self.checkpointer.wait()
-        with folder.writing(self.path / folder.CURVES, _PICTURE):
-            draw(self._curves.history, self.path / folder.CURVES)
-        self._save("finished", result.as_dict())
-
-    def _started(self) -> Started:
-        started, start = self.session.started(self.shown), self.start
+    @property
+    def started(self) -> Started:
+        """The event that opens the training."""
+        started, start = self._session.started(self.shown), self.start
         if start.info is None:
             return started
         return dataclasses.replace(
@@ -136,6 +97,79 @@ class Record:
             notice=" ".join(filter(None, (started.notice, *start.notes))) or None,
         )
 
+    def on(self, event: Event) -> None:
+        """Write the event's row, and remember what the folder has to tell at the end."""
+        self._log.on(event)
+        self._history.add(event)
+        if isinstance(event, Finished | Stopped):
+            self._ended = event
+
+    def close(self) -> None:
+        """The training sends no more."""
+        self._log.close()
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write how the training ended; its state is kept, and its error says how to resume.
+
+        Raises:
+            RunError: what is to be kept can't be written.
+        """
+        try:
+            if error is None:
+                self._finish()
+        except BaseException as failure:
+            self._tell(failure)
+            raise
+        else:
+            if error is not None:
+                self._tell(error)
+        finally:
+            self._log.close()
+
+    def _tell(self, error: BaseException) -> None:
+        """Keep what can be kept after ``error``, and let it say how to resume."""
+        resume = self._resume_command()
+        if isinstance(error, Interrupted):
+            self._give_up("interrupted")
+            error.args = (f"{error}. Go on with: {resume}",)
+        elif isinstance(error, KeyboardInterrupt):  # the second signal, or a listener's: at once
+            with contextlib.suppress(RunError):
+                self._save("interrupted")
+            error.args = (f"stopped at once. Go on with: {resume}",)
+        else:
+            self._give_up("failed")
+            if isinstance(error, DivergedError) and checkpoints.numbers(self.path):
+                again = f"{resume} --lr … --allow-change recipe"
+                error.args = (f"{error} From the last good checkpoint: {again}",)
+            if isinstance(error, RankGoneError):
+                error.args = (f"{error} Go on with: {resume}, with any number of processes.",)
+
+    def _create(self) -> None:
+        info = self.path / folder.INFO
+        try:
+            with folder.writing(info, len(files.json_bytes(self._info))):
+                files.create_json(info, self._info)
+        except FileExistsError:
+            message = f"{self.shown} was just taken by another run. Name another folder."
+            raise RunError(message) from None
+
+    def _finish(self) -> None:
+        self.checkpointer.wait()
+        with folder.writing(self.path / folder.CURVES, _PICTURE):
+            draw(self._history, self.path / folder.CURVES)
+        if isinstance(self._ended, Finished):
+            self._save("finished", self._ended.result)
+        else:
+            self._save("stopped")
+
     def _give_up(self, state: str) -> None:
         """The first error is the one to tell: a full disk may be why we are here."""
         with contextlib.suppress(RunError):
@@ -143,33 +177,20 @@ class Record:
         with contextlib.suppress(OSError, RunError):
             self._save(state)
         with contextlib.suppress(OSError):
-            draw(self._curves.history, self.path / folder.CURVES)
+            draw(self._history, self.path / folder.CURVES)
 
-    def _save(self, state: str, result: dict[str, Any] | None = None) -> None:
+    def _save(self, state: str, result: Result | None = None) -> None:
         path = self.path / folder.INFO
         ended = None if state == "running" else _now()
-        self._info |= {"state": state, "ended": ended, "result": result}
+        done = None if result is None else result.as_dict()
+        self._info |= {"state": state, "ended": ended, "result": done}
         with folder.writing(path, len(files.json_bytes(self._info))):
             files.write_json(path, self._info)
 
     def _resume_command(self) -> str:
-        network = self.session.recipe.network
+        network = self._session.recipe.network
         named = network in networks.NETWORKS or not networks.is_user_network(network)
-        return folder.resume_command(self.shown, "" if named else network, self.session.folder)
-
-
-class Curves:
-    """Collects the points of ``curves.png``."""
-
-    def __init__(self) -> None:
-        self.history = History()
-
-    def on(self, event: Event) -> None:
-        """Take the event's points."""
-        self.history.add(event)
-
-    def close(self) -> None:
-        """Drawn by the record, which answers for it."""
+        return folder.resume_command(self.shown, "" if named else network, self._session.folder)
 
 
 def _describe(session: Session, start: Start) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import torch
 from rich.console import Console, ConsoleOptions, RenderResult
 from torch import nn
 
+from ..engines.coverage import Coverage, coverage_of
+from ..kernels.analysis import analyse
 from ..lib.errors import RecipeError, ShapeError
 from ..lib.text import plain
-from ..memory import training_step
-from ..memory.parts import OPTIMIZER_STATE, Memory
+from ..memory.step import OPTIMIZER_STATE, Memory, measure
+from ..recipes import Loss
 from . import table as layers_table
 from .shape_errors import spell
 from .trace import Layer, trace
@@ -25,8 +27,9 @@ class Layers:
 
     ``rows``, ``flops_forward``, ``flops_training`` (forward and backward) and ``activation_bytes``
     (the sum of all rows' outputs) are for one image; ``memory`` is for ``batch_size`` images.
-    ``parameters`` counts those of the whole network, whether a row uses them or not. Print it, to a
-    ``rich`` console or plainly, for a table.
+    ``parameters`` counts those of the whole network, whether a row uses them or not. ``coverage``
+    tells what the CPU engine runs in its kernels here. Print it, to a ``rich`` console or plainly,
+    for a table.
     """
 
     network: str
@@ -39,6 +42,7 @@ class Layers:
     flops_training: int
     activation_bytes: int
     memory: Memory
+    coverage: Coverage
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; shapes are lists."""
@@ -65,12 +69,13 @@ def describe(
     batch_size: int = 1,
     optimizer: str = "sgd",
     name: str | None = None,
+    loss: Loss = "cross-entropy",
 ) -> Layers:
     """Every layer of ``network`` for images of ``input_shape`` (C, H, W), and the totals.
 
     Nothing is computed and no memory of the network's size is taken: it all happens on PyTorch's
     meta device. The network stays as it is, in its mode, without hooks. It is called ``name``, or
-    by its class.
+    by its class. Trained with ``loss``, it may run whole in the CPU engine's kernels.
 
     Raises:
         ShapeError: the network doesn't take such images; says which it would.
@@ -79,7 +84,7 @@ def describe(
     """
     _check(input_shape, batch_size, optimizer)
     rows = tuple(trace(network, input_shape))
-    step = training_step.measure(network, input_shape, batch_size)
+    memory, flops = measure(network, input_shape, batch_size, optimizer)
     return Layers(
         network=name or type(network).__name__,
         input_shape=input_shape,
@@ -88,9 +93,10 @@ def describe(
         rows=rows,
         parameters=sum(p.numel() for p in network.parameters()),
         flops_forward=sum(row.flops for row in rows),
-        flops_training=step.flops // batch_size,
+        flops_training=flops // batch_size,
         activation_bytes=sum(row.activation_bytes for row in rows),
-        memory=Memory.of(network, optimizer, step.need),
+        memory=memory,
+        coverage=coverage_of(analyse(network, input_shape), loss),
     )
 
 

@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from ..lib.units import scaled, size
 from .receptive_field import Field
 from .shape_errors import spell
 from .trace import Layer
@@ -17,14 +18,13 @@ from .trace import Layer
 if TYPE_CHECKING:
     from .layers import Layers
 
-_THOUSANDS = ("", "k", "M", "G", "T")
 _COLUMNS: dict[str, Callable[[Layer], str]] = {
     "layer": lambda row: row.name,
     "type": lambda row: row.type if row.kind == "module" else "function",
     "input": lambda row: _times(row.input_shape[1:]),
     "output": lambda row: _times(row.output_shape[1:]),
     "parameters": lambda row: f"{row.parameters:,}" if row.parameters else "–",
-    "FLOPs": lambda row: _scaled(row.flops, 4, _THOUSANDS) if row.flops else "–",
+    "FLOPs": lambda row: scaled(row.flops, 4) if row.flops else "–",
     "memory": lambda row: size(row.activation_bytes),
     "sees": lambda row: str(Field(row.receptive_field, row.effective_stride)),
 }
@@ -47,6 +47,7 @@ def render(layers: Layers, console: Console, options: ConsoleOptions) -> RenderR
     yield table
     yield Text()
     yield _totals(layers)
+    yield Text(f"\nin the kernels on a CPU: {layers.coverage}")
 
 
 def _rows(layers: Layers, columns: Sequence[str]) -> Table:
@@ -67,8 +68,8 @@ def _totals(layers: Layers) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_row("parameters", f"{layers.parameters:,}")
-    table.add_row("forward, one image", count(layers.flops_forward))
-    table.add_row("forward and backward", count(layers.flops_training))
+    table.add_row("forward, one image", scaled(layers.flops_forward, 4, "FLOP"))
+    table.add_row("forward and backward", scaled(layers.flops_training, 4, "FLOP"))
     table.add_row("outputs, one image", size(layers.activation_bytes))
     table.add_row()
     table.add_row(f"training, {images}", size(memory.total))
@@ -79,24 +80,6 @@ def _totals(layers: Layers) -> Table:
     table.add_row("  images", size(memory.images))
     table.add_row("  workspace", size(memory.workspace))
     return table
-
-
-def count(flops: float) -> str:
-    """FLOPs with four digits: ``2.264 MFLOP``."""
-    return _scaled(flops, 4, [f"{thousands}FLOP" for thousands in _THOUSANDS])
-
-
-def size(amount: float) -> str:
-    """Bytes with three digits, in powers of 1000: ``18.8 kB``."""
-    return _scaled(amount, 3, [f"{thousands}B" for thousands in _THOUSANDS])
-
-
-def _scaled(amount: float, digits: int, units: Sequence[str]) -> str:
-    for unit in units[:-1]:
-        if amount < 999.5:
-            return f"{amount:.{digits}g} {unit}".rstrip()
-        amount /= 1000
-    return f"{amount:.{digits}g} {units[-1]}"
 
 
 def _times(shape: Sequence[int]) -> str:

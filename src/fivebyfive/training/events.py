@@ -1,19 +1,48 @@
 """What a training tells its listeners, in the order it happens.
 
 ``Started``, then for each epoch some ``ChunkDone``, an ``EpochDone`` and perhaps a ``Noticed``, at
-last ``Finished``. Epochs count from 1. Rates are in images per second: ``images_per_s`` is end to
-end (order, gathering, conversion, the steps, and the listeners between them),
-``images_per_s_compute`` leaves the data out, as the book's printed figure does; ``data_share`` is
-the part of the training time spent on data, 0 to 1. Neither rate counts the time of evaluation.
+last ``Finished`` or ``Stopped``. In between ``Paused``, ``Resumed`` and ``LearningRateChanged``
+where a :class:`~fivebyfive.training.control.Control` asked for it. Epochs count from 1. Rates are
+in images per second: ``images_per_s`` is end to end (order, gathering, conversion, the steps, and
+the listeners between them), ``images_per_s_compute`` leaves the data out, as the book's printed
+figure does; ``data_share`` is the part of the training time spent on data, 0 to 1. Neither rate
+counts the time of evaluation or of a pause.
+
+Each event's :meth:`~_Event.as_dict` is plain JSON; docs/events.md lists all its keys.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..recipes import Recipe
+
+
+class _Event:
+    """What all events share."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The event as strict JSON values, its kind (``chunk-done``, say) as ``event``.
+
+        A number that isn't finite (a training that diverged) is ``None``.
+        """
+        kind = re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
+        values: dict[str, Any] = _json({"event": kind, **asdict(self)})  # type: ignore[call-overload]
+        return values
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
 
 
 @dataclass(frozen=True)
@@ -26,7 +55,7 @@ class Speed:
 
 
 @dataclass(frozen=True)
-class Started:
+class Started(_Event):
     """Everything is in place; the first step comes next."""
 
     recipe: Recipe
@@ -43,13 +72,14 @@ class Started:
     steps: int  # in each epoch
     parameters: int
     memory: str | None = None  # what the training will take, in words
+    kernels: str | None = None  # which layers run in the compiled kernels, in words
     resumed: str | None = None  # where a training goes on that was begun before, in words
     position: float = 0.0  # epochs done before, with the part of the current one
     past: tuple[dict[str, Any], ...] = ()  # their rows of metrics.jsonl
 
 
 @dataclass(frozen=True)
-class ChunkDone:
+class ChunkDone(_Event):
     """A few steps are done. Loss and accuracy are means over this epoch's images so far.
 
     ``mark`` is true at the points, about five an epoch, where the book's figures have a dot, and
@@ -72,7 +102,7 @@ class ChunkDone:
 
 
 @dataclass(frozen=True)
-class EpochDone:
+class EpochDone(_Event):
     """An epoch is trained and tested. ``speed`` is of this epoch alone."""
 
     epoch: int
@@ -89,7 +119,7 @@ class EpochDone:
 
 
 @dataclass(frozen=True)
-class Noticed:
+class Noticed(_Event):
     """Something the user should know; ``kind`` is a word for programs, e.g. ``plateau``."""
 
     kind: str
@@ -124,14 +154,59 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Finished:
+class Finished(_Event):
     """The training is over and its weights are final."""
 
     result: Result
     notice: str | None
 
 
-Event = Started | ChunkDone | EpochDone | Noticed | Finished
+@dataclass(frozen=True)
+class Stopped(_Event):
+    """The training was asked to stop and is kept where it stands, so that it can be resumed."""
+
+    epoch: int
+    step: int  # steps done in this epoch
+
+
+@dataclass(frozen=True)
+class Paused(_Event):
+    """The training waits to be resumed or stopped."""
+
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True)
+class Resumed(_Event):
+    """A paused training continues, after ``seconds``."""
+
+    epoch: int
+    step: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LearningRateChanged(_Event):
+    """The steps from here on use another learning rate; a resumed run repeats the change."""
+
+    epoch: int
+    step: int
+    before: float
+    lr: float
+
+
+Event = (
+    Started
+    | ChunkDone
+    | EpochDone
+    | Noticed
+    | LearningRateChanged
+    | Paused
+    | Resumed
+    | Stopped
+    | Finished
+)
 
 
 class Listener(Protocol):

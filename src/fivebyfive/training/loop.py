@@ -6,7 +6,7 @@ import dataclasses
 import math
 import signal
 import time
-from typing import NoReturn, Protocol
+from typing import Protocol
 
 import torch
 
@@ -18,25 +18,57 @@ from ..lib.errors import DivergedError
 from ..lib.randomness import epoch_order
 from ..recipes import Recipe
 from .broadcast import Broadcast
-from .events import ChunkDone, EpochDone, Finished, Noticed, Result, Started
+from .control import Control
+from .events import (
+    ChunkDone,
+    EpochDone,
+    Finished,
+    LearningRateChanged,
+    Noticed,
+    Paused,
+    Result,
+    Resumed,
+    Started,
+    Stopped,
+)
 from .plateau import Plateau
 from .progress import Progress
-from .signals import Interrupted, Stop
+from .signals import Interrupted
 from .throughput import ChunkSizer, Throughput
 from .time_estimate import TimeEstimate
 
 #: The book's figures have this many dots an epoch (and one at its end, where it doesn't divide).
 MARKS = 5
+#: Seconds between two looks at whether a pause is over.
+PAUSE = 0.02
 
 
 class Checkpointer(Protocol):
-    """Whoever puts the training in safety. What it raises ends the training."""
+    """Saves a training while it runs. What it raises ends the training."""
 
     def keep(self, progress: Progress) -> None:
-        """A stretch is done and told: save if it is time to."""
+        """A chunk of steps is done and told: save if it is time to."""
 
     def save_now(self, progress: Progress, wait: bool = False) -> None:
-        """An epoch is tested and told: save. With ``wait``, return when it is safe."""
+        """Save. With ``wait``, return when it is on the disk."""
+
+
+class NoCheckpointer:
+    """A :class:`Checkpointer` that saves nothing: of several processes only the main one does."""
+
+    def keep(self, progress: Progress) -> None:
+        """Nothing to do."""
+
+    def save_now(self, progress: Progress, wait: bool = False) -> None:
+        """Nothing to do."""
+
+
+class _Stop(Exception):  # noqa: N818 (no error)
+    """The training was asked to stop, by a signal or by its control."""
+
+    def __init__(self, by: signal.Signals | None) -> None:
+        super().__init__()
+        self.by = by
 
 
 class Loop:
@@ -50,7 +82,7 @@ class Loop:
         device: torch.device,
         broadcast: Broadcast,
         checkpointer: Checkpointer,
-        stop: Stop,
+        control: Control,
         progress: Progress | None = None,
         processes: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
@@ -60,7 +92,7 @@ class Loop:
         self._device = device
         self._broadcast = broadcast
         self._checkpointer = checkpointer
-        self._stop = stop
+        self._control = control
         self._processes = processes
         self._progress = Progress() if progress is None else progress
         self._plateau = Plateau(recipe, len(data.classes), self._progress.plateau_since)
@@ -69,14 +101,33 @@ class Loop:
         self._length = ChunkSizer()
         self._clock = time.perf_counter() - self._progress.seconds
 
-    def run(self, started: Started) -> Result:
+    def run(self, started: Started) -> Result | None:
         """Train up to the recipe's epochs, testing after each one, and tell the listeners.
+
+        Returns:
+            What it came to; ``None`` where the control stopped it. Where it stood is saved then.
 
         Raises:
             DivergedError: the loss is no longer a finite number.
-            Interrupted: a signal asked to stop; where the training stood is kept.
+            Interrupted: a signal asked to stop; where the training stood is saved.
         """
+        if self._progress.lr is not None:
+            self._engine.set_lr(self._progress.lr)
         self._broadcast.send(started)
+        try:
+            done = self._train_and_test()
+        except _Stop as stop:
+            self._checkpointer.save_now(self._progress, wait=True)
+            if stop.by is not None:
+                raise Interrupted(stop.by, f"stopped at {self._progress.place}") from None
+            self._broadcast.send(Stopped(self._progress.epoch, self._progress.step))
+            return None
+        result = self._result(started, done)
+        self._broadcast.send(Finished(result, self._data.notice))
+        return result
+
+    def _train_and_test(self) -> EpochDone:
+        """Do the epochs that are left; what the last one came to."""
         done = self._progress.done
         while self._progress.epoch <= self._recipe.epochs or done is None:
             self._train()
@@ -93,9 +144,7 @@ class Loop:
                 plateau_since=self._plateau.since,
             )
             self._checkpointer.save_now(self._progress)
-        result = self._result(started, done)
-        self._broadcast.send(Finished(result, self._data.notice))
-        return result
+        return done
 
     def _train(self) -> None:
         """Do the steps of the epoch that are left."""
@@ -105,8 +154,10 @@ class Loop:
         epoch = Epoch(number, order.to(self._device), self._recipe.batch_size)
         every = max(1, epoch.steps // MARKS)
         while (step := self._progress.step) < epoch.steps:
+            paused, most = self._heed()
+            last += paused
             to_mark = every - step % every
-            stop = min(step + min(to_mark, self._agree()), epoch.steps)
+            stop = min(step + min(to_mark, most), epoch.steps)
             before = self._progress.tally
             tally, times = self._engine.train(epoch, step, stop, before)
             self._check(tally, f"in epoch {number}, {self._steps(step, stop, before, tally)}")
@@ -130,11 +181,8 @@ class Loop:
     def _test(self) -> EpochDone:
         begin = time.perf_counter()
         number, tally = self._progress.epoch, self._progress.tally
-        try:
-            with self._stop.may_break():
-                tested = self._engine.evaluate()
-        except Interrupted as stop:
-            self._leave(stop.signal)
+        self._stop_if_asked()
+        tested = self._engine.evaluate(self._stop_if_asked)
         self._check(tested, f"in the test after epoch {number}")
         self._tell_notices()
         return EpochDone(
@@ -155,18 +203,53 @@ class Loop:
         seconds = time.perf_counter() - self._clock
         self._progress = dataclasses.replace(self._progress, seconds=seconds, **changes)  # type: ignore[arg-type]
 
-    def _agree(self) -> int:
-        """How many steps all may do till they agree again; leave if any was asked to."""
-        said = self._processes.exchange((self._length.steps, self._stop.requested))
-        for _, asked in said:
-            if asked is not None:
-                self._leave(signal.Signals(asked))
-        steps: int = said[0][0]
-        return steps
+    def _stop_if_asked(self) -> None:
+        if self._control.stopped:
+            raise _Stop(self._control.signal)
 
-    def _leave(self, asked: signal.Signals) -> NoReturn:
+    def _heed(self) -> tuple[float, int]:
+        """Do what the control asks for: the seconds of a pause, and how many steps come next.
+
+        Several processes all do what any of them was asked to, at the same step, and train with
+        the learning rate of the main one.
+        """
+        begin, paused = time.perf_counter(), False
+        while True:
+            asked = self._control
+            said = self._processes.exchange(
+                (self._length.steps, asked.stopped, asked.signal, asked.paused, asked.lr)
+            )
+            if any(stopped for _, stopped, *_ in said):
+                by = next((number for _, _, number, *_ in said if number is not None), None)
+                raise _Stop(None if by is None else signal.Signals(by))
+            if not any(pause for *_, pause, _ in said):
+                break
+            if not paused:
+                paused = True
+                self._checkpointer.save_now(self._progress, wait=True)
+                self._broadcast.send(Paused(self._progress.epoch, self._progress.step))
+            time.sleep(PAUSE)
+        seconds = time.perf_counter() - begin if paused else 0.0
+        if paused:
+            self._clock += seconds
+            self._broadcast.send(Resumed(self._progress.epoch, self._progress.step, seconds))
+        steps, *_, lr = said[0]
+        if lr is not None and lr != self._lr:
+            self._change(lr)
+        return seconds, steps
+
+    @property
+    def _lr(self) -> float:
+        """The learning rate of the next step."""
+        return self._recipe.lr if self._progress.lr is None else self._progress.lr
+
+    def _change(self, lr: float) -> None:
+        """Use another learning rate. It is saved before its first step, so a resume repeats it."""
+        change = LearningRateChanged(self._progress.epoch, self._progress.step, self._lr, lr)
+        self._engine.set_lr(lr)
+        self._move(lr=lr)
+        self._broadcast.send(change)
         self._checkpointer.save_now(self._progress, wait=True)
-        raise Interrupted(asked, f"stopped at {self._progress.place}") from None
 
     def _chunk(self, steps: int, every: int) -> ChunkDone:
         at = self._progress
@@ -193,7 +276,7 @@ class Loop:
 
     def _check(self, tally: Metrics, where: str) -> None:
         if not math.isfinite(tally.loss):
-            raise DivergedError(self._recipe.lr, tally.loss, where)
+            raise DivergedError(self._lr, tally.loss, where)
 
     def _result(self, started: Started, done: EpochDone) -> Result:
         speed = self._progress.total.speed()

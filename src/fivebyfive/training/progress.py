@@ -34,6 +34,7 @@ class Progress:
     seconds: float = 0.0  # the training has taken so far
     meter: Throughput = field(default_factory=Throughput)  # of this epoch
     total: Throughput = field(default_factory=Throughput)  # of the whole training
+    lr: float | None = None  # the learning rate, where it was changed during the training
 
     @property
     def place(self) -> str:
@@ -66,11 +67,18 @@ class Progress:
                 seconds=values["seconds"],
                 meter=_read(Throughput, values["meter"]),
                 total=_read(Throughput, values["total"]),
+                lr=values.get("lr"),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"no position of a training: {error}") from error
         _check(progress)
-        if progress.epoch < 1 or type(progress.plateau_since) not in (int, type(None)):
+        lr = progress.lr
+        valid_lr = lr is None or (type(lr) in (int, float) and 0 < lr < math.inf)
+        if (
+            progress.epoch < 1
+            or type(progress.plateau_since) not in (int, type(None))
+            or not valid_lr
+        ):
             raise ValueError("no position of a training: a number isn't what it should be")
         return progress
 

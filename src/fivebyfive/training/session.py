@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,33 +16,37 @@ from ..datasets.splits import Dataset
 from ..engines.interface import Engine
 from ..engines.process_group import SINGLE_PROCESS, ProcessGroup
 from ..lib.errors import ShapeError
-from ..networks import user as own
+from ..networks import Build
 from ..recipes import Recipe
 from .broadcast import Broadcast
 from .check import check, shape_error
+from .control import Control
 from .devices import title
 from .events import Listener, Result, Started
-from .loop import Checkpointer, Loop
+from .loop import Checkpointer, Loop, NoCheckpointer
 from .processes import check_same, check_share, device_of
 from .progress import Progress
-from .signals import Stop
 from .weights import build_seeded
 
 #: The sample has a tenth of the images of the dataset it stands in for.
 SAMPLE_EPOCHS = 10
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
-    """A training that is ready to go: made by :func:`prepare`, used once."""
+    """A training that is ready to go: made by :func:`prepare`, used once.
+
+    ``folder`` is where the user said that the data is; ``memory`` tells in words what the training
+    will take, once that is estimated.
+    """
 
     recipe: Recipe
     data: Dataset
     device: torch.device
     network: nn.Module
     engine: Engine
-    folder: Path | None = None  # where the user said that the data is
-    memory: str | None = None  # what it will take, in words
+    folder: Path | None = None
+    memory: str | None = None
     processes: ProcessGroup = SINGLE_PROCESS
 
     @property
@@ -68,36 +71,47 @@ class Session:
             steps=self.steps,
             parameters=sum(p.numel() for p in self.network.parameters()),
             memory=self.memory,
+            kernels=str(self.engine.coverage),
         )
 
     def run(
         self,
         started: Started,
-        listeners: Sequence[Listener],
-        checkpointer: Checkpointer,
+        listeners: Sequence[Listener] = (),
+        checkpointer: Checkpointer | None = None,
         progress: Progress | None = None,
-        stop: Stop | None = None,
-    ) -> Result:
+        control: Control | None = None,
+    ) -> Result | None:
         """Train from ``progress`` on, or from the start, and close the listeners at the end.
 
-        ``stop`` hears the signals where they are heard beyond the training, too.
+        Returns:
+            What it came to; ``None`` where ``control`` stopped it.
 
         Raises:
             DivergedError: the loss is no longer a finite number.
-            Interrupted: Ctrl-C, SIGTERM or SIGHUP came; where the training stood is kept.
+            Interrupted: a signal asked the control to stop; where the training stood is saved.
         """
-        hearing = Stop() if stop is None else contextlib.nullcontext(stop)
-        with hearing as heard, Broadcast(listeners) as broadcast:
+        with Broadcast(listeners) as broadcast:
             begun = Progress() if progress is None else progress
             begun = Progress.from_dict(self.processes.exchange(begun.as_dict())[0])
-            parts = (self.engine, self.recipe, self.data, self.device)
-            return Loop(*parts, broadcast, checkpointer, heard, begun, self.processes).run(started)
+            return Loop(
+                self.engine,
+                self.recipe,
+                self.data,
+                self.device,
+                broadcast,
+                checkpointer or NoCheckpointer(),
+                control or Control(),
+                begun,
+                self.processes,
+            ).run(started)
 
 
 def prepare(
     recipe: Recipe,
     *,
-    network: nn.Module | Callable[[], nn.Module] | None = None,
+    network: nn.Module | Build | None = None,
+    data: Dataset | None = None,
     folder: str | Path | None = None,
     named: bool = True,
     epochs_named: bool = True,
@@ -110,8 +124,9 @@ def prepare(
 
     Args:
         recipe: what to train. Its dataset's name becomes the one of the data found.
-        network: a network of the caller's, trained in place, or what makes one; else the recipe's
+        network: a network of the caller's, trained in place, or what builds one; else the recipe's
             is built.
+        data: the images, where they are loaded already.
         folder: where to look for the dataset's files first.
         named: whether the user asked for this dataset; only one that was not asked for is replaced
             by the sample where it can't be had.
@@ -126,38 +141,35 @@ def prepare(
         FiveByFiveError: any of it can't be; nothing has been written then.
     """
     place = device_of(device, processes)
-    make = _maker(recipe, network)
+    build = networks.builder(recipe.network) if network is None else network  # told before loading
     check_share(recipe, processes)
-    with processes.in_turn():  # the first one downloads, the others find
-        data = datasets.load(recipe.dataset, folder, named=named, limit=recipe.limit)
+    if data is None:
+        with processes.in_turn():  # the first one downloads, the others find
+            data = datasets.load(recipe.dataset, folder, named=named, limit=recipe.limit)
+    elif recipe.limit is not None:
+        data = data.head(recipe.limit)
+    channels, classes = data.train.shape[0], len(data.classes)
     if data.name == "sample" and recipe.limit is None and not epochs_named:
         data, recipe = _lengthened(data, recipe)
     recipe = recipe.but(dataset=data.name)
     images = Pixels(recipe.resize, recipe.mean, recipe.std)(data.train.images[:2])
     try:
-        module = build_seeded(lambda: make(data), recipe.init, recipe.seed, images)
+        module = build_seeded(
+            lambda: build if isinstance(build, nn.Module) else build(channels, classes),
+            recipe.init,
+            recipe.seed,
+            images,
+        )
     except RuntimeError as error:  # a lazy layer that the images don't fit
         raise ShapeError(shape_error(recipe, images, error)) from error
-    check(module, recipe, data, images)
+    source = check(module, recipe, data, images)
     check_same(processes, recipe, data, module, place)
     chosen = engines.make(
         engine, module, recipe, data.train, data.test, place, micro_batch, processes
     )
+    chosen.draw_from(source)
     where = None if folder is None else Path(folder)
     return Session(chosen.recipe, data, place, module, chosen, where, processes=processes)
-
-
-def _maker(
-    recipe: Recipe, network: nn.Module | Callable[[], nn.Module] | None
-) -> Callable[[Dataset], nn.Module]:
-    """What makes the network once the data is there. An unknown name is told before."""
-    if network is not None:
-        return lambda _: network if isinstance(network, nn.Module) else network()
-    if networks.is_user_network(recipe.network):
-        found = own.find(recipe.network)
-        return lambda _: found.make()
-    named = networks.get(recipe.network)
-    return lambda data: named.build(data.train.shape[0], len(data.classes))
 
 
 def _lengthened(data: Dataset, recipe: Recipe) -> tuple[Dataset, Recipe]:

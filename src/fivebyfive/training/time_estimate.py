@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..lib.units import duration
 from ..recipes import Recipe
 from .events import ChunkDone, Noticed
 
@@ -74,15 +75,3 @@ def explain(seconds: float, images_per_s: float, epochs: float, *, bf16: bool) -
         f"This will take about {duration(seconds)} for {count} at {speed} images/s. "
         f"What shortens it: {', '.join(ways[:-1])}, or {ways[-1]}."
     )
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: ``25 min``, ``3 h 40 min``, ``2 days 5 h``."""
-    minutes = max(1, round(seconds / 60))
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} day{'s' if days > 1 else ''}" + (f" {hours} h" if hours else "")
-    if hours:
-        return f"{hours} h" + (f" {minutes} min" if minutes else "")
-    return f"{minutes} min"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from .. import datasets
+import torch
+
+from .. import datasets, networks, recipes
 from ..datasets.locate import cache
 from ..engines import fastest
+from ..engines.coverage import coverage_of
+from ..kernels.analysis import analyse
 from ..kernels.library import report
 from ..runs.conditions import environment
 from ..training.devices import choose, title
@@ -24,6 +28,11 @@ def examine() -> dict[str, str]:
         "cpu kernels": f"{kernels.active or 'none'}: {kernels.reason}",
         "cache": str(cache()),
     }
+    for name, known in networks.NETWORKS.items():
+        with torch.device("meta"):
+            analysis = analyse(known.build(), known.input)
+        coverage = coverage_of(analysis, recipes.get(known.recipe).loss)
+        findings[f"{name} on a cpu"] = f"in the kernels: {coverage}"
     for listing in datasets.describe():
         findings[f"data: {listing.name}"] = listing.where
     return findings

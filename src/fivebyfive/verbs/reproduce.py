@@ -12,15 +12,18 @@ from typing import Any
 
 from rich.table import Table
 
-from .. import api, recipes
+from .. import recipes
 from ..engines.interface import Epoch, Metrics
 from ..lib.errors import DataError, RecipeError
 from ..lib.randomness import epoch_order
 from ..lib.text import plain
+from ..lib.units import duration
 from ..recipes import Published, Recipe
 from ..runs.folder import check_free
 from ..training.session import Session
 from ..watching.choice import Mode
+from . import resolve
+from .train import ready, train
 
 #: What a published figure is called, and the place of its number in a run's epochs.
 FIGURES: dict[str, tuple[str, int]] = {
@@ -162,7 +165,7 @@ def reproduce(
     for recipe in chosen.values():
         epochs = []
         for seed in range(seeds):
-            done = api.train(
+            done = train(
                 recipe.but(seed=seed),
                 data=data or recipe.dataset,
                 run=folder / f"{recipe.name}-seed-{seed}",
@@ -184,7 +187,7 @@ def _foresee(
 ) -> tuple[float, str]:
     """How long a training takes, and on what; refuses data that the figures aren't for."""
     # Asked for by name, so that the sample never stands in.
-    session = api.ready(recipe, data=data or recipe.dataset, device=device, engine=engine)
+    session = ready(recipe, data=data or recipe.dataset, device=device, engine=engine)
     if session.data.name != recipe.dataset:
         raise DataError(
             f"the figures of {recipe.name} are for {recipe.dataset}, which {data} isn't. Leave "
@@ -212,18 +215,8 @@ def estimate(session: Session, seconds: float = 1.0) -> float:
     return recipe.epochs * image * (images + len(session.data.test) / 3)
 
 
-def duration(seconds: float) -> str:
-    """A time as people say it: ``40 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def _published(name: str) -> Recipe:
-    recipe = api.resolve(name)
+    recipe = resolve.recipe(name)
     if not recipe.published:
         having = ", ".join(n for n, r in recipes.RECIPES.items() if r.published)
         raise RecipeError(f"no figures are published for {name}. There are for: {having}.")

@@ -1,32 +1,34 @@
-"""Going on with a training, as Python calls it."""
+"""``resume``: from a run that was cut short to the end it would have had."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from .. import datasets, networks, recipes, runs
-from ..api import find_dataset, run_folder, seconds, watchers_for, with_memory_estimate
+from ..datasets.splits import Dataset
 from ..engines.process_group import ProcessGroup, init_process_group
 from ..lib.errors import DataError, DeviceError, NetworkError
 from ..lib.files import sweep
-from ..networks import user as own
+from ..networks import Build
 from ..recipes import ResumeSettings
-from ..runs import Run
-from ..runs import resume as resuming
+from ..runs import Run, restoring
 from ..runs.checkpointer import EVERY
-from ..runs.finishing import finish
 from ..runs.folder import CHECKPOINTS, check_plain
 from ..runs.lock import locked
 from ..runs.record import Record
+from ..training.control import Control
 from ..training.devices import choose
 from ..training.events import Listener
 from ..training.session import prepare
 from ..watching.choice import Mode
+from . import resolve
+from .resolve import Data
+from .running import finish, fit_into_memory, seconds, watchers_for
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -36,7 +38,7 @@ def resume(
     run: str | Path | Run,
     *,
     network: str | nn.Module | None = None,
-    data: str | Path | None = None,
+    data: Data | None = None,
     device: str = "auto",
     engine: str = "auto",
     micro_batch: int | None = None,
@@ -45,6 +47,7 @@ def resume(
     tensorboard: bool = False,
     watch: Mode = "auto",
     listeners: Sequence[Listener] = (),
+    control: Control | None = None,
     **settings: Unpack[ResumeSettings],
 ) -> Run:
     """Go on with a run that was killed, stopped or failed, and end as if it never had been.
@@ -58,7 +61,7 @@ def resume(
         run: the run folder, or an opened run.
         network: ``FILE.py:NAME`` or a module of the right kind, for runs of a network of your own;
             no code is run because a run folder names it.
-        data: the folder of the run's data, where it isn't found by the dataset's name.
+        data: the folder of the run's data, or the loaded dataset, where it isn't found by its name.
         device: as for :func:`train`; ``auto`` takes the run's own.
         engine: as for :func:`train`; ``auto`` takes the run's own.
         micro_batch: as for :func:`train`; ``None`` takes what the run had come to.
@@ -67,6 +70,7 @@ def resume(
         tensorboard: as for :func:`train`; goes on by itself where there are event files.
         watch: as for :func:`train`.
         listeners: as for :func:`train`.
+        control: as for :func:`train`.
         settings: ``epochs``, ``lr`` or ``precision``, if the recipe is allowed to change.
 
     Raises:
@@ -79,11 +83,11 @@ def resume(
     processes, record = init_process_group(), None
     with contextlib.ExitStack() as held:
         with processes.reporting():
-            resuming.check_allowed(allow)
-            every, folder = seconds(checkpoint_every), run_folder(run)
+            restoring.check_allowed(allow)
+            every, folder = seconds(checkpoint_every), resolve.run_folder(run)
             opened = _opened(folder, processes, held)
-            _check_name(opened, network)
-            recipe = resuming.changed_recipe(opened, settings, allow)
+            build = _network(opened, network)
+            recipe = restoring.changed_recipe(opened, settings, allow)
             if opened.info["state"] == "finished" and recipe == opened.recipe:
                 return opened
             tensorboard = tensorboard or any(opened.path.glob("events.out.tfevents.*"))
@@ -91,18 +95,19 @@ def resume(
             device, engine = _place(opened, device, engine)
             session = prepare(
                 recipe,
-                network=_own(opened, network),
+                network=build,
+                data=data if isinstance(data, Dataset) else None,
                 folder=_data_folder(opened, data),
                 device=device,
                 engine=engine,
                 micro_batch=micro_batch,
                 processes=processes,
             )
-            session = with_memory_estimate(session, micro_batch)
+            fit_into_memory(session, micro_batch)
             if processes.is_main:
-                start = resuming.restore(opened, session, allow, micro_batch is None)
+                start = restoring.restore(opened, session, allow, micro_batch is None)
                 record = Record(opened.path, session, start, every, folder)
-        return finish(session, record, watchers)
+        return finish(session, record, watchers, control)
 
 
 def _opened(folder: Path, processes: ProcessGroup, held: contextlib.ExitStack) -> Run:
@@ -129,28 +134,17 @@ def _place(run: Run, device: str, engine: str) -> tuple[str, str]:
     return device, engine
 
 
-def _check_name(run: Run, name: str | nn.Module | None) -> None:
-    """What the user calls the network, or the recipe, has to be the run's.
+def _network(run: Run, network: str | nn.Module | None) -> nn.Module | Build | None:
+    """The network to train on where the user has to bring it; ``None`` for a named one.
 
     Raises:
-        NetworkError: it isn't.
+        NetworkError: it isn't the run's, or is missing.
     """
-    if not isinstance(name, str) or networks.is_user_network(name):
-        return
-    if name not in (run.recipe.name, run.recipe.network):
-        raise NetworkError(
-            f"the run's network is {run.recipe.network}, its recipe {run.recipe.name}; {name!r} "
-            "can't go on with it. Leave it out."
-        )
-
-
-def _own(run: Run, network: str | nn.Module | None) -> nn.Module | Callable[[], nn.Module] | None:
-    """The network to go on with where the user has to bring it; ``None`` for a named one."""
-    name = run.recipe.network
     if isinstance(network, nn.Module):
-        return network
-    if network is not None and networks.is_user_network(network):
-        return own.find(network).make
+        return network  # trained in place
+    name, make = run.recipe.network, resolve.network_of(run, network)
+    if make is not None:
+        return lambda channels, classes: make()  # noqa: ARG005
     if name in networks.NETWORKS:
         return None
     raise NetworkError(
@@ -160,10 +154,12 @@ def _own(run: Run, network: str | nn.Module | None) -> nn.Module | Callable[[], 
     )
 
 
-def _data_folder(run: Run, data: str | Path | None) -> Path | None:
+def _data_folder(run: Run, data: Data | None) -> Path | None:
     """Where the user says that the run's data is; a path in run.json is never followed."""
+    if isinstance(data, Dataset):
+        return None
     if data is not None:
-        return find_dataset(run.recipe, data)[1]
+        return resolve.folder_of(run.recipe, data)[1]
     if run.recipe.dataset in datasets.names():
         return None
     raise DataError(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..lib.files import replacing
-from ..runs import log as metrics
 from ..training.events import Event, Started
+from . import rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,10 +48,10 @@ class History:
     final: dict[str, Any] | None = None
 
     @classmethod
-    def from_rows(cls, rows: Iterable[dict[str, Any]], title: str, epochs: int) -> History:
+    def from_rows(cls, past: Iterable[dict[str, Any]], title: str, epochs: int) -> History:
         """The history of a run, from the rows of its ``metrics.jsonl``."""
         history = cls(title, epochs)
-        for row in rows:
+        for row in past:
             history._take(row)
         return history
 
@@ -62,7 +62,7 @@ class History:
             self.epochs = event.recipe.epochs
             for past in event.past:
                 self._take(past)
-        elif (row := metrics.row(event)) is not None:
+        elif (row := rows.row(event)) is not None:
             self._take(row)
 
     def _take(self, row: dict[str, Any]) -> None:

@@ -35,8 +35,9 @@ class Lines:
             case Finished():
                 self._write(*wording.summary(event.result))
                 self._notice(event.notice)
-            case _:  # a Stretch is for those who can redraw
-                pass
+            case _:  # a ChunkDone is for those who can redraw
+                if line := wording.control(event):
+                    self._write(line)
 
     def close(self) -> None:
         """Everything is written already; the stream belongs to the caller."""

@@ -52,6 +52,9 @@ class Notebook:
                 self.close()
                 _show(_text("\n".join(wording.summary(event.result))))
                 _notice(event.notice)
+            case _:
+                if line := wording.control(event):
+                    _show(_text(line))
 
     def close(self) -> None:
         """Leave both displays with the latest figures."""

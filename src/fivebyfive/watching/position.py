@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ..lib.units import clock
 from ..training.events import ChunkDone, EpochDone, Event, Speed, Started
-from . import wording
 
 
 class Position:
@@ -59,8 +59,8 @@ class Position:
         """The time left; once all is done, the time this part of it took; "" before a step is."""
         elapsed = self._clock() - self._start
         if self.done >= 1:
-            return wording.duration(elapsed)
+            return clock(elapsed)
         if self.position <= self._begun:
             return ""
         left = (self.epochs - self.position) / (self.position - self._begun)
-        return f"{wording.duration(elapsed * left)} left"
+        return f"{clock(elapsed * left)} left"

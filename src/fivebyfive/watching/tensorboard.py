@@ -6,8 +6,8 @@ import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from ..lib.errors import FiveByFiveError
-from ..runs.log import row
 from ..training.events import ChunkDone, EpochDone, Event, Started
+from .rows import row
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -52,6 +52,9 @@ class Terminal:
                 self._leave(finished=True)
                 self._console.print(*map(Text, wording.summary(event.result)), sep="\n")
                 self._notice(event.notice)
+            case _:
+                if line := wording.control(event):
+                    self._console.print(Text(line))
 
     def close(self) -> None:
         """Leave the display with the latest figures, and the cursor below it."""

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from ..training.events import EpochDone, Result, Speed, Started
+from ..lib.units import clock
+from ..training.events import (
+    EpochDone,
+    Event,
+    LearningRateChanged,
+    Paused,
+    Result,
+    Resumed,
+    Speed,
+    Started,
+    Stopped,
+)
 
 
 def header(started: Started) -> list[tuple[str, str]]:
@@ -25,6 +36,8 @@ def header(started: Started) -> list[tuple[str, str]]:
         ("from", started.data_source),
         ("device", f"{started.device}, {started.device_title} · {started.engine} engine"),
     ]
+    if started.kernels is not None:
+        pairs.append(("kernels", started.kernels))
     if started.memory is not None:
         pairs.append(("memory", started.memory))
     if started.resumed is not None:
@@ -64,6 +77,22 @@ def summary(result: Result) -> list[str]:
     return lines
 
 
+def control(event: Event) -> str | None:
+    """The line for what a control asked for; ``None`` for other events."""
+    match event:
+        case Paused():
+            return f"paused in epoch {event.epoch}, after step {event.step}"
+        case Resumed():
+            return f"resumed after {clock(event.seconds)}"
+        case LearningRateChanged():
+            place = f"epoch {event.epoch}, after step {event.step}"
+            return f"learning rate {event.lr:g} instead of {event.before:g} from {place}, on"
+        case Stopped():
+            return f"stopped in epoch {event.epoch}, after step {event.step}; it can be resumed"
+        case _:
+            return None
+
+
 def rate(images_per_s: float) -> str:
     """Images per second with as many digits as mean something."""
     return f"{images_per_s:,.0f}" if images_per_s >= 100 else f"{images_per_s:.1f}"
@@ -72,13 +101,6 @@ def rate(images_per_s: float) -> str:
 def percent(share: float) -> str:
     """A share from 0 to 1 in whole percent."""
     return f"{100 * share:.0f} %"
-
-
-def duration(seconds: float) -> str:
-    """``0:07``, ``12:30``, ``1:02:03``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def printable(text: str) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 import fivebyfive as fbf
 from fivebyfive import recipes, runs
+from fivebyfive.datasets.splits import Dataset
 from fivebyfive.lib.errors import (
     DataError,
     DivergedError,
@@ -151,7 +153,7 @@ def test_ones_own_network_by_file(here: Path, tiny_folder: Path) -> None:
     with pytest.raises(NetworkError, match="--network FILE"):
         fbf.test(run.path, data=tiny_folder)
     assert fbf.test(run.path, data=tiny_folder, network="net.py:TinyNet").images == 20
-    with pytest.raises(NetworkError, match="don't fit the network"):
+    with pytest.raises(NetworkError, match=r"network is net\.py:TinyNet"):
         fbf.test(run.path, data=tiny_folder, network="lenet")
     assert fbf.layers("net.py:TinyNet").parameters == 784 * 3 + 3
 
@@ -283,7 +285,7 @@ def test_pictures_that_cant_be_drawn_dont_lose_the_verdict(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("fivebyfive.verbs.examine.draw_confusion", full)
+    monkeypatch.setattr("fivebyfive.verbs.test.draw_confusion", full)
     with pytest.warns(UserWarning, match=r"can't draw the pictures in .*No space left"):
         assert fbf.test(run, data=tiny_folder).images == 20
 
@@ -353,3 +355,23 @@ def test_a_home_folder_that_nobody_has_is_told() -> None:
             fbf.train("lenet", **{setting: nobodys})
     with pytest.raises(RunError, match="there is no such home folder"):
         fbf.load_run(nobodys)
+
+
+def test_a_loaded_dataset_is_neither_read_nor_verified_again(
+    here: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("loaded again")
+
+    monkeypatch.setattr(fbf.datasets, "load", load)
+    run = train("lenet", tiny, limit=40)  # type: ignore[arg-type]
+    assert run.recipe.dataset == "tiny"
+    assert run.info["data"]["train_images"] == 40
+    assert fbf.test(run, data=tiny).images == 20
+    assert fbf.resume(run, data=tiny, epochs=3, allow=["recipe"], watch="quiet").result is not None
+
+
+@pytest.mark.parametrize("data", [3, None.__class__, [1]])
+def test_data_that_is_neither_a_name_nor_a_dataset(here: Path, data: object) -> None:
+    with pytest.raises(RecipeError, match="expected a dataset's name, a folder's path, or a Data"):
+        train("lenet", data)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from fivebyfive.memory.tensor_lifetimes import TensorLifetimes
+from fivebyfive.memory.step import AllocationTracker
 
 DEVICES = ["cpu", "meta"]
 
@@ -12,7 +12,7 @@ DEVICES = ["cpu", "meta"]
 @pytest.mark.parametrize("device", DEVICES)
 def test_what_is_made_counts_until_it_is_freed(device):
     old = torch.ones(100, device=device)
-    with TensorLifetimes() as live:
+    with AllocationTracker() as live:
         a = old + 1
         assert live.bytes == 400
         b = a * 2
@@ -29,7 +29,7 @@ def test_what_is_made_counts_until_it_is_freed(device):
 @pytest.mark.parametrize("device", DEVICES)
 def test_views_and_what_was_there_before_count_nothing(device):
     old = torch.ones(10, 10, device=device)
-    with TensorLifetimes() as live:
+    with AllocationTracker() as live:
         views = old.t(), old.view(100), old[3], old.detach()
         old.add_(1)
         made = torch.zeros(10, device=device)
@@ -41,7 +41,7 @@ def test_views_and_what_was_there_before_count_nothing(device):
 def test_a_backward_pass_frees_what_the_forward_kept(device):
     weight = torch.ones(4, 4, device=device, requires_grad=True)
     x = torch.ones(8, 4, device=device)
-    with TensorLifetimes() as live:
+    with AllocationTracker() as live:
         kept = F.sigmoid(x @ weight)
         total = kept.sum()
         del kept
@@ -59,7 +59,7 @@ def test_the_meta_device_counts_as_the_real_one_does():
             torch.nn.Dropout(), torch.nn.Linear(864, 10),
         ).to(device)  # fmt: skip
         x = torch.empty(16, 1, 28, 28, device=device)
-        with TensorLifetimes() as live:
+        with AllocationTracker() as live:
             network(x).sum().backward()
         return live.peak
 

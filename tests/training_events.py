@@ -1,12 +1,8 @@
 """A training's events without a training: what the listeners are shown in these tests."""
 
 import math
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-
-import pytest
 
 from fivebyfive import recipes
 from fivebyfive.training.events import (
@@ -19,13 +15,6 @@ from fivebyfive.training.events import (
     Speed,
     Started,
 )
-
-
-@pytest.fixture(scope="session")
-def training() -> ModuleType:
-    """This module: ``training.events()`` and the single events below."""
-    return sys.modules[__name__]
-
 
 SPEED = Speed(21000.0, 23000.0, 0.04)
 STEPS = 235

@@ -1,4 +1,4 @@
-"""Going on with a run: from its newest whole checkpoint, to the end it would have had."""
+"""Restoring a run from its newest whole checkpoint, so that the training can continue."""
 
 from __future__ import annotations
 
@@ -116,6 +116,8 @@ def _restore(run: Run, session: Session, found: Checkpoint, allow: Collection[st
             f"the run is at {progress.place}, so there is nothing left to train with the change: "
             f"{'; '.join(changes.values())}. Expected --epochs {progress.epoch} or more."
         )
+    if "lr" in changes:  # asked for now, so it wins over what was asked for during the training
+        progress = dataclasses.replace(progress, lr=None)
     other = [*changes.values(), *differences(state["conditions"], conditions(session))]
     notes = [] if not other else [_not_the_same(other)]
     found.restore(session.network.state_dict())
