@@ -8,23 +8,23 @@ that is faster. It computes what the eager engine computes; see docs/cpu-engine.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import time
-from collections.abc import Iterable, MutableMapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
-from ..datasets.splits import Split
 from ..kernels.accelerate import accelerate, forget_workspaces, fuses_convolutions
 from ..kernels.stepper import PlainOptimizer, Stepper, StepSums, match_whole_network
 from ..lib.torch_internals import hooked
+from ..optimizers import OPTIMIZERS
 from ..recipes import Recipe
 from .eager import Eager
-from .interface import Epoch, Metrics, Notice, Times
+from .interface import Epoch, Job, Metrics, Times
+from .optimizer import States
 from .out_of_memory import check, is_out_of_memory
 from .rewrites import rewritten
 
@@ -34,16 +34,8 @@ class Cpu(Eager):
 
     name = "cpu"
 
-    def __init__(
-        self,
-        network: nn.Module,
-        recipe: Recipe,
-        train: Split,
-        test: Split,
-        device: torch.device,
-        micro_batch: int | None = None,
-        notices: Iterable[Notice] = (),
-    ) -> None:
+    def __init__(self, job: Job) -> None:
+        network, recipe = job.network, job.recipe
         # The kernels compute in float32 only: in bf16 all is PyTorch's, as in the eager engine.
         kernels = recipe.precision == "fp32"
         fused = kernels and fuses_convolutions(network)
@@ -51,7 +43,7 @@ class Cpu(Eager):
         # Where memory is short: in training (with gradients: True), in the test (False).
         self._short: set[bool] = set()
         seen = accelerate(network) if fused else network
-        super().__init__(seen, recipe, train, test, device, micro_batch, notices)
+        super().__init__(dataclasses.replace(job, network=seen))
         if fused:
             # The kernels read weights as PyTorch usually lays them out, not channels last.
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -61,8 +53,8 @@ class Cpu(Eager):
     def _whole_step(self, network: nn.Module, recipe: Recipe) -> Stepper | None:
         """The step in the kernels, or ``None`` if this network or recipe needs PyTorch in it."""
         shape = self._pixels.shape(self._train.shape)
-        whole = match_whole_network(network, shape)
-        if whole is None or (recipe.loss == "nll" and not whole.normalised):
+        whole, rule = match_whole_network(network, shape), OPTIMIZERS[recipe.optimizer].rule
+        if rule is None or whole is None or (recipe.loss == "nll" and not whole.normalised):
             return None
         classes = whole.blocks[-1].layer.weight.shape[0]
         labels = torch.cat([self._train.labels, self._test.labels])
@@ -72,8 +64,8 @@ class Cpu(Eager):
         every_byte = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
         table = Pixels(None, recipe.mean, recipe.std)(every_byte).flatten()
         trained = [p for p in network.parameters() if p.requires_grad]
-        self._plain = PlainOptimizer(trained, recipe.lr, adam=recipe.optimizer == "adam")
-        return Stepper(whole, shape, table, self._plain)
+        self._plain = PlainOptimizer(trained, recipe.lr, rule)
+        return Stepper(whole, shape, table, self._plain, rule)
 
     @functools.cached_property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -83,7 +75,7 @@ class Cpu(Eager):
             optimizer.state.update(self._plain.state)
         return optimizer
 
-    def _states(self) -> MutableMapping[Tensor, dict[str, Any]]:
+    def _states(self) -> States:
         # Where the whole step runs in the kernels, PyTorch's optimizer need not even be made.
         return super()._states() if self._stepper is None else self._plain.state
 

@@ -1,4 +1,4 @@
-"""What goes into an engine and what comes out: an epoch's order, a tally, and the time it took."""
+"""What goes into an engine and what comes out: a job, an epoch's order, sums and times."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
+from ..datasets.splits import Split
 from ..recipes import Recipe
+from .process_group import SINGLE_PROCESS, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,31 @@ class Notice:
 
     kind: str
     message: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """What an engine is made for.
+
+    Attributes:
+        network: trained in place.
+        recipe: what to compute.
+        train: the training images.
+        test: the test images.
+        device: where to compute.
+        micro_batch: images to compute at a time in training; ``None``: the whole batch.
+        processes: the process group to compute with.
+        notices: what there is to tell of how the job came about.
+    """
+
+    network: nn.Module
+    recipe: Recipe
+    train: Split
+    test: Split
+    device: torch.device
+    micro_batch: int | None = None
+    processes: ProcessGroup = SINGLE_PROCESS
+    notices: tuple[Notice, ...] = ()
 
 
 class Engine(Protocol):

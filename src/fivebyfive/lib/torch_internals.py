@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as every_module
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def hooked(module: nn.Module) -> bool:
@@ -25,6 +26,11 @@ def hooked(module: nn.Module) -> bool:
         or every_module._global_backward_hooks
         or every_module._global_backward_pre_hooks
     )
+
+
+def normalises_over_batch(network: nn.Module) -> bool:
+    """Whether a layer takes statistics over the images that are trained on together."""
+    return any(isinstance(module, _BatchNorm) and module.training for module in network.modules())
 
 
 def being_traced() -> bool:

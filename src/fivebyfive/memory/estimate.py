@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
 from ..lib import free_memory as capacity
+from ..lib.torch_internals import normalises_over_batch
 from ..summary.table import size as words
 from ..training.session import Session
 from . import demand
@@ -167,7 +166,7 @@ def estimate_memory(session: Session, micro_batch: int | None = None) -> MemoryE
         micro_batch=micro,
         tested=tested,
         test_batch=test,
-        exact=not _normalises(network),
+        exact=not normalises_over_batch(network),
     )
 
 
@@ -185,7 +184,3 @@ def _held(device: torch.device) -> int:
 def _stored(split: Split) -> int:
     # A limit leaves the whole in memory: what is trained on is a view of it.
     return sum(tensor.untyped_storage().nbytes() for tensor in (split.images, split.labels))
-
-
-def _normalises(network: nn.Module) -> bool:
-    return any(isinstance(module, _BatchNorm) and module.training for module in network.modules())

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ..optimizers import OPTIMIZERS
 from .training_step import Need
-
-#: Numbers that an optimizer keeps for each number it trains: none, or Adam's two moments.
-OPTIMIZER_STATE = {"sgd": 0, "adam": 2}
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Memory:
         return cls(
             weights=sum(t.nbytes for t in (*network.parameters(), *network.buffers())),
             gradients=gradients,
-            optimizer=OPTIMIZER_STATE[optimizer] * gradients,
+            optimizer=OPTIMIZERS[optimizer].state * gradients,
             activations=need.activations,
             images=need.images,
             workspace=need.workspace,

@@ -13,7 +13,8 @@ from torch import nn
 from ..lib.errors import RecipeError, ShapeError
 from ..lib.text import plain
 from ..memory import training_step
-from ..memory.parts import OPTIMIZER_STATE, Memory
+from ..memory.parts import Memory
+from ..optimizers import OPTIMIZERS
 from . import table as layers_table
 from .shape_errors import spell
 from .trace import Layer, trace
@@ -102,8 +103,8 @@ def _check(input_shape: tuple[int, int, int], batch_size: int, optimizer: str) -
         )
     if batch_size < 1:
         raise RecipeError(f"batch_size is {batch_size}; expected a whole number of at least 1.")
-    if optimizer not in OPTIMIZER_STATE:
-        known = ", ".join(sorted(OPTIMIZER_STATE))
+    if optimizer not in OPTIMIZERS:
+        known = ", ".join(sorted(OPTIMIZERS))
         raise RecipeError(f"optimizer is {optimizer!r}; expected one of {known}.")
 
 

@@ -6,13 +6,13 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import networks
 from ..datasets.splits import Dataset
 from ..lib.errors import NetworkError, RecipeError, ShapeError
 from ..lib.modes import in_mode
 from ..lib.randomness import kept
+from ..lib.torch_internals import normalises_over_batch
 from ..recipes import Recipe
 
 
@@ -66,8 +66,7 @@ def _check_scores(scores: object, recipe: Recipe, data: Dataset, count: int) -> 
 
 
 def _check_last_batch(network: nn.Module, recipe: Recipe, count: int) -> None:
-    normalises = any(isinstance(m, _BatchNorm) and m.training for m in network.modules())
-    if normalises and count % recipe.batch_size == 1:
+    if normalises_over_batch(network) and count % recipe.batch_size == 1:
         raise RecipeError(
             f"batch_size is {recipe.batch_size}, which leaves one of {count} images for the last "
             f"batch; {recipe.network} normalises over a batch and needs at least two. Choose "
