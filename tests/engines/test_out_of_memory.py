@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fivebyfive import engines
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.engines.eager import Eager
+from fivebyfive.engines.eager import FIRST_STEPS, Eager
 from fivebyfive.engines.interface import Job, Metrics
 from fivebyfive.engines.out_of_memory import is_out_of_memory
 from fivebyfive.lib.errors import OutOfMemoryError
@@ -68,20 +68,32 @@ def test_goes_on_as_if_started_so(
     assert failing.notices() == []
 
 
+@pytest.mark.parametrize("done", [1, FIRST_STEPS])
 @pytest.mark.parametrize("kind", engines.ENGINES.values())
-def test_in_the_middle_of_a_run(kind: type[Eager], tiny: Dataset) -> None:
+def test_in_the_middle_of_a_run(kind: type[Eager], done: int, tiny: Dataset) -> None:
     each = epoch(tiny)
     runs = []
     for way in ("fails", "set"):
         engine = kind(Job(network(), recipe(optimizer="adam"), tiny.train, tiny.test, CPU))
-        tally, _ = engine.train(each, 0, 2, Metrics())
+        tally, _ = engine.train(each, 0, done, Metrics())
         if way == "set":
             engine.micro_batch = 8
         else:
             guard_of(engine).most = 8
-        engine.train(each, 2, each.steps, tally)
-        runs.append(engine)
-    same(*runs)
+        tally, _ = engine.train(each, done, each.steps, tally)
+        runs.append((engine, tally))
+    (failed, one), (started, other) = runs
+    assert one == other
+    if done < FIRST_STEPS:
+        same(failed, started)
+        return
+    # Where as many images had fitted before, running statistics have seen some of them twice.
+    seen = [dict(engine.network.named_buffers())["1.num_batches_tracked"] for engine, _ in runs]
+    assert seen[0] == seen[1] + 1
+    for engine, _ in runs:
+        for buffer in engine.network.buffers():
+            buffer.zero_()
+    same(failed, started)
 
 
 @pytest.mark.parametrize("allocation", range(6))
