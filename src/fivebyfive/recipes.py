@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_type_hints
 
 from .lib.errors import RecipeError, UnknownNameError, unknown
+from .optimizers import OPTIMIZERS
 
-Optimizer = Literal["sgd", "adam"]
+Optimizer = Literal["sgd", "adam"]  # those of optimizers.py
 Initialisation = Literal["xavier", "default"]
 Loss = Literal["cross-entropy", "nll"]
 Precision = Literal["fp32", "bf16", "tf32", "auto"]
@@ -86,7 +87,8 @@ class Recipe:
         for name in changes.keys() - known:
             raise RecipeError(unknown("setting", name, SETTINGS))
         if changes.get("optimizer") not in (None, self.optimizer) and changes.get("lr") is None:
-            changes["lr"] = USUAL_LR.get(str(changes["optimizer"]))
+            spec = OPTIMIZERS.get(str(changes["optimizer"]))
+            changes["lr"] = spec and spec.usual_lr
         new = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
         if new.keys() - {"seed", "precision", "name"}:
             # What was said of the recipe doesn't hold for another.
@@ -102,9 +104,6 @@ class Recipe:
         """The recipe as plain JSON values; :func:`from_dict` reads it back."""
         return dataclasses.asdict(self)
 
-
-#: The learning rate that comes with a change of optimizer.
-USUAL_LR = {"sgd": 0.1, "adam": 0.001}
 
 #: The fields a user may set by a flag, a TOML file or a keyword, with what each one means.
 SETTINGS: dict[str, str] = {
