@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from .lib.errors import RecipeError, UnknownNameError, unknown
+from .optimizers import OPTIMIZERS
 from .settings import Setting, declared
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in Python's own typing only since 3.11
 
-Optimizer = Literal["sgd", "adam"]
+Optimizer = Literal["sgd", "adam"]  # those of optimizers.py
 Initialisation = Literal["xavier", "default"]
 Loss = Literal["cross-entropy", "nll"]
 Precision = Literal["fp32", "bf16", "tf32", "auto"]
@@ -73,7 +74,7 @@ class Recipe:
     ] = 1.0
     batch_size: Annotated[int, Setting("images a step", least=1)] = 256
     epochs: Annotated[int, Setting("passes over the training images", least=1)] = 10
-    optimizer: Annotated[Optimizer, Setting("sgd or adam")] = "sgd"
+    optimizer: Annotated[Optimizer, Setting(" or ".join(OPTIMIZERS))] = "sgd"
     lr: Annotated[float, Setting("learning rate", above=0)] = 0.9
     init: Annotated[
         Initialisation,
@@ -115,7 +116,8 @@ class Recipe:
         for key in changes.keys() - SETTINGS.keys():
             raise RecipeError(unknown("setting", key, SETTINGS))
         if changes.get("optimizer") not in (None, self.optimizer) and changes.get("lr") is None:
-            changes["lr"] = USUAL_LR.get(str(changes["optimizer"]))
+            spec = OPTIMIZERS.get(str(changes["optimizer"]))
+            changes["lr"] = spec.usual_lr if spec else None  # an unknown one is refused below
         new: dict[str, Any] = {
             k: v for k, v in changes.items() if v is not None and v != getattr(self, k)
         }
@@ -160,9 +162,6 @@ class Settings(ResumeSettings, total=False):
 
 #: What a user may set by a flag, a TOML file or a keyword.
 SETTINGS: dict[str, Setting] = declared(Recipe)
-
-#: The learning rate that comes with a change of optimizer.
-USUAL_LR = {"sgd": 0.1, "adam": 0.001}
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:
