@@ -62,6 +62,7 @@ def test_engines_train_with_it(name: str, engine: str, tiny: Dataset, rmsprop: N
     made = engines.make(engine, Job(network, recipe, tiny.train, tiny.test, CPU))
     kinds = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}
     optimizer = kinds[name](plain.parameters(), lr=recipe.lr)
+    assert made.coverage.whole == (engine == "cpu" and name != "rmsprop")
     epoch = Epoch(1, torch.arange(60), 20)
     for step in range(epoch.steps):
         tally, _ = made.train(epoch, step, step + 1, Metrics())

@@ -9,6 +9,7 @@ import torch
 
 from ..kernels.analysis import Analysis, Refusal, refusal
 from ..kernels.finding import MISPLACED
+from ..optimizers import OPTIMIZERS
 from ..recipes import Loss
 
 #: So many reasons are told in words; a program gets all.
@@ -59,8 +60,8 @@ class Coverage:
         return told
 
 
-def coverage_of(analysis: Analysis, loss: Loss) -> Coverage:
-    """What the CPU engine runs in its kernels of a network that it trains with this ``loss``."""
+def coverage_of(analysis: Analysis, loss: Loss, optimizer: str = "sgd") -> Coverage:
+    """What the CPU engine runs in its kernels of a network that it trains with these."""
     graph, layers, refusals = analysis.graph, analysis.layers, list(analysis.refusals)
     if graph is None:
         return Coverage(0, layers, analysis.refusals)
@@ -70,9 +71,13 @@ def coverage_of(analysis: Analysis, loss: Loss) -> Coverage:
         reason = f"parameters of type {names}, the kernels' are float32"
         return Coverage(0, layers, (Refusal("", "all", reason),))
     if analysis.whole is not None:
-        if loss != "nll" or analysis.whole.normalised:
+        if loss == "nll" and not analysis.whole.normalised:
+            reason = "nll, but no log_softmax at the end"
+        elif OPTIMIZERS[optimizer].rule is None:
+            reason = f"no kernel for {optimizer}"
+        else:
             return Coverage(layers, layers, (), whole=True)
-        refusals.append(Refusal("", "loss and optimizer", "nll, but no log_softmax at the end"))
+        refusals.append(Refusal("", "loss and optimizer", reason))
     if not analysis.convolves:
         # Linear layers alone are as fast in PyTorch, and convolutions stay channels last.
         modules = dict(graph.named_modules())

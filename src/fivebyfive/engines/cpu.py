@@ -54,7 +54,7 @@ class Cpu(Eager):
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
             self.network = accelerate(network)
             adopt(self.network, analysis)
-        self.coverage = coverage_of(analysis, recipe.loss)
+        self.coverage = coverage_of(analysis, recipe.loss, recipe.optimizer)
         whole = analysis.whole if self.coverage.whole else None
         self._stepper = None if whole is None else self._whole_step(whole, shape, recipe)
 
@@ -70,8 +70,7 @@ class Cpu(Eager):
         every_byte = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
         table = Pixels(None, recipe.mean, recipe.std)(every_byte).flatten()
         rule = OPTIMIZERS[recipe.optimizer].rule
-        if rule is None:
-            return None
+        assert rule is not None
         trained = [p for p in self.network.parameters() if p.requires_grad]
         self._plain = PlainOptimizer(trained, recipe.lr, rule)
         return Stepper(whole, shape, table, self._plain, rule)

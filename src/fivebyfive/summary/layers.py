@@ -97,7 +97,7 @@ def describe(
         flops_training=flops // batch_size,
         activation_bytes=sum(row.activation_bytes for row in rows),
         memory=memory,
-        coverage=coverage_of(analyse(network, input_shape), loss),
+        coverage=coverage_of(analyse(network, input_shape), loss, optimizer),
     )
 
 

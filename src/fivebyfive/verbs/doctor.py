@@ -31,7 +31,8 @@ def examine() -> dict[str, str]:
     for name, known in networks.NETWORKS.items():
         with torch.device("meta"):
             analysis = analyse(known.build(), known.input)
-        coverage = coverage_of(analysis, recipes.get(known.recipe).loss)
+        recipe = recipes.get(known.recipe)
+        coverage = coverage_of(analysis, recipe.loss, recipe.optimizer)
         findings[f"{name} on a cpu"] = f"in the kernels: {coverage}"
     for listing in datasets.describe():
         findings[f"data: {listing.name}"] = listing.where
