@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import shutil
 import signal
+import subprocess
 
 import pytest
 import torch
@@ -82,5 +84,29 @@ def test_a_forked_child_can_use_the_kernels():
 
 
 def test_structures_have_the_librarys_sizes():
-    # 11 numbers and 4 addresses; a mismatch with api.h would read beyond its end.
-    assert ctypes.sizeof(library.Layer) == 11 * 4 + 4 + 4 * ctypes.sizeof(ctypes.c_void_p)
+    size = ctypes.CDLL(str(library._path())).fbf_structure_size
+    size.restype = ctypes.c_size_t
+    mirrored = ("Layer", "Chain", "Images", "Loss", "Parameter", "Update", "Kernels")
+    sizes = [ctypes.sizeof(getattr(library, name)) for name in mirrored]
+    assert [size(index) for index in range(len(mirrored) + 1)] == [*sizes, 0]
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ('extern "C" int fbf_kernels(int) { return 1; }', "ABI none"),
+        (f'extern "C" int fbf_abi() {{ return {library.ABI - 1}; }}', f"ABI {library.ABI - 1}"),
+    ],
+)
+def test_a_library_of_another_version_is_refused(nothing_built, source, told):
+    compiler = os.environ.get("CXX") or shutil.which("c++")
+    if not compiler:
+        pytest.skip("no C++ compiler")
+    (nothing_built / "old.cpp").write_text(source)
+    built = nothing_built / "_blocks.so"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-o", built, nothing_built / "old.cpp"], check=True
+    )
+    assert report().active is None
+    assert f"{told}, expected {library.ABI}" in report().reason
+    assert "python setup.py build_ext --inplace" in report().reason

@@ -47,6 +47,7 @@ def driver(tmp_path_factory):
     return program
 
 
+@pytest.mark.slow
 def test_random_chains_run_clean(driver):
     done = subprocess.run([driver, "40"], check=False, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+#: The version of ``api.h`` that this file mirrors.
+ABI = 2
 #: Names an instruction set (``avx512``, ``avx2``, ``plain``), or turns the kernels off (``none``).
 VARIABLE = "FIVEBYFIVE_KERNELS"
 
@@ -72,7 +74,7 @@ class Parameter(Structure):
     """One tensor to update."""
 
     _fields_: ClassVar[list[tuple[str, Any]]] = [
-        *((name, c_void_p) for name in ("value", "grad", "mean", "square")),
+        *((name, c_void_p) for name in ("value", "grad", "first_moment", "second_moment")),
         ("size", c_int64),
     ]
 
@@ -126,15 +128,30 @@ def usable() -> dict[str, Kernels]:
     """The instruction sets in the library that this processor runs, the fastest first.
 
     Raises:
-        OSError: the library isn't there or can't be loaded.
+        OSError: the library isn't there, can't be loaded, or is of another version.
     """
-    path = _path()
-    library = ctypes.CDLL(str(path))
+    library = _load(_path())
     library.fbf_kernels.restype = POINTER(Kernels)
     found: dict[str, Kernels] = {}
     while pointer := library.fbf_kernels(len(found)):
         found[pointer.contents.name.decode()] = pointer.contents
     return found
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    """The library, once it is known to be of this version: another would read and write at random.
+
+    Raises:
+        OSError: it can't be loaded, or is of another version.
+    """
+    library = ctypes.CDLL(str(path))
+    found = library.fbf_abi() if hasattr(library, "fbf_abi") else "none"
+    if found != ABI:
+        raise OSError(
+            f"{path} is of another version (ABI {found}, expected {ABI}); build it again: "
+            "pip install . or, in a working copy, python setup.py build_ext --inplace"
+        )
+    return library
 
 
 def kernels() -> Kernels | None:

@@ -95,7 +95,9 @@ class Stepper:
                     state["step"] = empty().zero_()
                     for name in self._rule.moments:
                         state[name] = empty(*parameter.shape).zero_()
-                for place, name in zip(("mean", "square"), self._rule.moments, strict=False):
+                for place, name in zip(
+                    ("first_moment", "second_moment"), self._rule.moments, strict=False
+                ):
                     state[name] = state[name].contiguous()
                     setattr(entry, place, address(state[name]))
                 self._steps.append(state["step"])

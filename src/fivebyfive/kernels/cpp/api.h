@@ -6,6 +6,9 @@
 
 extern "C" {
 
+// Changes with everything below that Python mirrors: a library with another number isn't used.
+constexpr int32_t ABI = 2;
+
 enum LayerKind : int32_t { CONVOLUTION = 0, LINEAR = 1 };
 enum Activation : int32_t { NO_ACTIVATION = 0, SIGMOID = 1, TANH = 2, RELU = 3 };
 enum Pooling : int32_t { NO_POOLING = 0, AVERAGE = 1, MAXIMUM = 2 };
@@ -50,8 +53,8 @@ struct Loss {
 struct Parameter {
     float* value;
     const float* grad;
-    float* mean;
-    float* square;
+    float* first_moment;
+    float* second_moment;
     int64_t size;
 };
 

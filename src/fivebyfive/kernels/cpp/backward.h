@@ -107,7 +107,7 @@ int gradient_tasks(const Stage& stage) {
 // Sum the groups' shares of a stretch of a convolution's gradients, first group first.
 void sum_partials(const Run& run, const Stage& stage, int first) {
     const int weights = stage.weights(), all = weights + stage.layer.out_channels;
-    for (int i = first; i < least(first + STRETCH, all); ++i) {
+    for (int i = first; i < min(first + STRETCH, all); ++i) {
         float* out = i < weights ? stage.layer.weight_grad : stage.layer.bias_grad;
         if (!out) continue;
         float total = 0.0f;

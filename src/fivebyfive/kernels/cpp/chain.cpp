@@ -62,11 +62,11 @@ void step(const Chain* chain, const Images* images, float* memory, int threads, 
     parallel(threads, plan.groups, [&](int group, int worker) {
         float* blocks = run.block(group * PAIR);
         float* scratch = run.scratch(worker);
-        run.tallies()[group] = judge_group(run, *images, group, blocks, *loss, scratch);
+        run.group_sums()[group] = evaluate_group(run, *images, group, blocks, *loss, scratch);
         backward_group(run, group, scratch, false);
     });
     weight_gradients(run);
-    sum_tallies(run, *loss);
+    add_up_groups(run, *loss);
 }
 
 void evaluate(const Chain* chain, const Images* images, float* memory, int threads, Loss* loss) {
@@ -74,9 +74,9 @@ void evaluate(const Chain* chain, const Images* images, float* memory, int threa
     const Run run{plan, aligned(memory), threads};
     pack_weights(run, FORWARD);
     parallel(threads, plan.groups, [&](int group, int worker) {
-        run.tallies()[group] = judge_group(run, *images, group, run.block(PAIR * worker), *loss, nullptr);
+        run.group_sums()[group] = evaluate_group(run, *images, group, run.block(PAIR * worker), *loss, nullptr);
     });
-    sum_tallies(run, *loss);
+    add_up_groups(run, *loss);
 }
 
 void update(const Parameter* parameters, int32_t count, int threads, const Update* rule) {
@@ -88,8 +88,8 @@ void update(const Parameter* parameters, int32_t count, int threads, const Updat
         for (; first >= (p->size + STRETCH - 1) / STRETCH * STRETCH; ++p)
             first -= (p->size + STRETCH - 1) / STRETCH * STRETCH;
         const int64_t size = p->size - first < STRETCH ? p->size - first : STRETCH;
-        if (rule->adam) adam(p->value + first, p->grad + first, p->mean + first, p->square + first, size, *rule);
-        else descend(p->value + first, p->grad + first, size, *rule);
+        if (rule->adam) adam(p->value + first, p->grad + first, p->first_moment + first, p->second_moment + first, size, *rule);
+        else sgd(p->value + first, p->grad + first, size, *rule);
     });
 }
 

@@ -28,8 +28,8 @@ struct Window {
 };
 
 inline Window window(const Convolution& c, int row, int column, int columns) {
-    return {most(0, c.pad - row), least(c.kernel, c.height + c.pad - row),
-            most(0, c.pad - column - columns + 1), least(c.kernel, c.width + c.pad - column)};
+    return {max(0, c.pad - row), min(c.kernel, c.height + c.pad - row),
+            max(0, c.pad - column - columns + 1), min(c.kernel, c.width + c.pad - column)};
 }
 
 template <int ROWS, int COLUMNS>
@@ -122,11 +122,11 @@ using TileNumbers = std::make_integer_sequence<int, 8 * MOST_COLUMNS>;  // up to
 inline float row_cycles(const Convolution& c, int rows, int columns) {
     float cycles = 0;
     for (int x = 0; x < c.out_width(); x += columns) {
-        const int wide = least(columns, c.out_width() - x);
+        const int wide = min(columns, c.out_width() - x);
         const Window w = window(c, c.pad, x, wide);
         for (int r = 0; r < c.outputs; r += rows) {
-            const int high = least(rows, c.outputs - r);
-            const float step = 2.0f + static_cast<float>(most(high * wide, high + wide)) / 2;
+            const int high = min(rows, c.outputs - r);
+            const float step = 2.0f + static_cast<float>(max(high * wide, high + wide)) / 2;
             const float kernel_row = 6.0f + step * static_cast<float>(w.right - w.left);
             cycles += 60.0f + kernel_row * static_cast<float>(c.inputs * (w.bottom - w.top));
         }
@@ -152,9 +152,9 @@ inline void convolution_row(const Convolution& c, const float* image, const floa
                             const float* bias, int row, float* out, ptrdiff_t out_channel) {
     const float* const first_row = image + (row - c.pad) * static_cast<ptrdiff_t>(c.row_floats());
     for (int r = 0; r < c.outputs; r += c.tile.rows) {
-        const int rows = least(c.tile.rows, c.outputs - r);
+        const int rows = min(c.tile.rows, c.outputs - r);
         for (int x = 0; x < c.out_width(); x += c.tile.columns) {
-            const int columns = least(c.tile.columns, c.out_width() - x);
+            const int columns = min(c.tile.columns, c.out_width() - x);
             const Window w = window(c, row, x, columns);
             find_convolution({rows, columns}, TileNumbers{})(
                 c, w, first_row + (x + w.left) * LANES, panels + r * static_cast<ptrdiff_t>(c.taps()),
@@ -168,20 +168,20 @@ inline void convolution_row(const Convolution& c, const float* image, const floa
 inline void convolution_weight_grad(const Convolution& c, const float* image, const float* grad,
                                     int grad_row, float* out) {
     const int columns = even_part(c.kernel, 6);
-    const int rows = even_part(c.outputs, least(8, (ACCUMULATORS + 1) / columns));
+    const int rows = even_part(c.outputs, min(8, (ACCUMULATORS + 1) / columns));
     const ptrdiff_t grad_channel = static_cast<ptrdiff_t>(c.out_height()) * grad_row;
     for (int o = 0; o < c.outputs; o += rows) {
-        const int n = least(rows, c.outputs - o);
+        const int n = min(rows, c.outputs - o);
         for (int i = 0; i < c.inputs; ++i) {
             for (int y = 0; y < c.kernel; ++y) {
-                const int top = most(0, c.pad - y);
-                const int bottom = least(c.out_height(), c.height + c.pad - y);
+                const int top = max(0, c.pad - y);
+                const int bottom = min(c.out_height(), c.height + c.pad - y);
                 if (bottom <= top) continue;  // this row of the kernel never meets the image
                 const float* g = grad + o * grad_channel + top * static_cast<ptrdiff_t>(grad_row);
                 const float* pixel = image + i * c.channel_floats() +
                                      (top + y - c.pad) * static_cast<ptrdiff_t>(c.row_floats());
                 for (int x = 0; x < c.kernel; x += columns) {
-                    const int taps = least(columns, c.kernel - x);
+                    const int taps = min(columns, c.kernel - x);
                     float* target = out + ((static_cast<ptrdiff_t>(o) * c.inputs + i) * c.kernel + y)
                                               * c.kernel + x;
                     find_gradient({n, taps}, TileNumbers{})(

@@ -1,4 +1,4 @@
-// The library's door: which instruction sets are in it, which of them this processor runs.
+// What the library exports: its ABI, and which of its instruction sets this processor runs.
 #include <cstring>
 
 #include "api.h"
@@ -14,6 +14,17 @@ extern const Kernels kernels_avx512;
 #else
 #define EXPORT extern "C" __attribute__((visibility("default")))
 #endif
+
+// Which version of api.h this library was compiled with.
+EXPORT int32_t fbf_abi() { return ABI; }
+
+// The size in bytes of the i-th structure of api.h, in its order; 0 after the last.
+EXPORT size_t fbf_structure_size(int index) {
+    const size_t sizes[] = {sizeof(Layer),     sizeof(Chain),  sizeof(Images), sizeof(Loss),
+                            sizeof(Parameter), sizeof(Update), sizeof(Kernels)};
+    const int count = sizeof(sizes) / sizeof(*sizes);
+    return index < 0 || index >= count ? 0 : sizes[index];
+}
 
 // The i-th instruction set that this processor runs, the fastest first; null after the last.
 EXPORT const Kernels* fbf_kernels(int index) {

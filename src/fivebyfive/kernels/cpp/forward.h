@@ -1,6 +1,6 @@
 // A group of images from bytes or floats through the layers to the loss.
 #pragma once
-#include <ctime>
+#include <chrono>
 
 #include "images.h"
 #include "run.h"
@@ -79,20 +79,19 @@ void forward_group(const Run& run, int group, float* blocks) {
 }
 
 double now() {
-    timespec time;
-    timespec_get(&time, TIME_UTC);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+    const auto time = std::chrono::steady_clock::now().time_since_epoch();
+    return std::chrono::duration<double>(time).count();
 }
 
 // A group from images to loss, and to the loss's gradient unless that is null.
-Tally judge_group(const Run& run, const Images& images, int group, float* blocks, const Loss& loss,
+Sums evaluate_group(const Run& run, const Images& images, int group, float* blocks, const Loss& loss,
                   float* grad) {
     const Plan& plan = run.plan;
     const Stage& last = plan.last();
-    Tally tally = {};
+    Sums sums = {};
     const double start = now();
     gather_group(plan, images, group, blocks);
-    tally.gather_seconds = now() - start;
+    sums.gather_seconds = now() - start;
     forward_group(run, group, blocks);
     for (int b = 0; b < plan.blocks_of(group); ++b) {
         const int first = (group * PAIR + b) * LANES, count = plan.images_of(group * PAIR + b);
@@ -100,20 +99,20 @@ Tally judge_group(const Run& run, const Images& images, int group, float* blocks
         for (int lane = 0; lane < count; ++lane)
             labels[lane] = loss.labels[images.order ? images.order[first + lane] : first + lane];
         cross_entropy(blocks + b * plan.block_floats + last.out, last.out_values(), labels, count, plan.images,
-                      grad ? grad + b * plan.gradient_floats : nullptr, tally);
+                      grad ? grad + b * plan.gradient_floats : nullptr, sums);
     }
-    return tally;
+    return sums;
 }
 
-void sum_tallies(const Run& run, Loss& loss) {
-    Tally total = {};
+void add_up_groups(const Run& run, Loss& loss) {
+    Sums total = {};
     for (int group = 0; group < run.plan.groups; ++group) {
-        const Tally& tally = run.tallies()[group];
-        total.loss += tally.loss, total.correct += tally.correct;
-        total.gather_seconds += tally.gather_seconds;
+        const Sums& sums = run.group_sums()[group];
+        total.loss += sums.loss, total.correct += sums.correct;
+        total.gather_seconds += sums.gather_seconds;
     }
     loss.sum = total.loss, loss.correct = static_cast<int64_t>(total.correct);
-    loss.gather_seconds = total.gather_seconds / least(run.threads, run.plan.groups);
+    loss.gather_seconds = total.gather_seconds / min(run.threads, run.plan.groups);
 }
 
 }  // namespace

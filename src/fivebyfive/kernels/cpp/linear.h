@@ -21,7 +21,7 @@ void linear_tile(const float* panel, int taps, const float* in, ptrdiff_t in_blo
     for (int first = 0; first < taps; first += TERMS) {
         Vec total[ROWS][BLOCKS];
         zero(total);
-        int left = least(TERMS, taps - first);
+        int left = min(TERMS, taps - first);
         do {
             Vec x[BLOCKS];
             // Weights and inputs both stream past the L1 cache; asking early is worth 10 % on the
@@ -88,7 +88,7 @@ inline void linear(const float* panels, int outputs, int inputs, int tile, const
                    ptrdiff_t in_block, const float* bias, int blocks, float* out,
                    ptrdiff_t out_block) {
     for (int o = 0; o < outputs; o += tile) {
-        const int rows = least(tile, outputs - o);
+        const int rows = min(tile, outputs - o);
         find_linear(rows, blocks, LinearNumbers{})(
             panels + static_cast<ptrdiff_t>(o) * inputs, inputs, in, in_block,
             bias ? bias + o : nullptr, out + o * LANES, out_block);
@@ -100,7 +100,7 @@ inline void linear(const float* panels, int outputs, int inputs, int tile, const
 inline void linear_weight_grad(const float* in, ptrdiff_t in_block, const float* grad,
                                ptrdiff_t grad_block, int blocks, int outputs, int inputs, int first,
                                float* scratch, float* out) {
-    const int columns = least(2 * LANES, inputs - first);
+    const int columns = min(2 * LANES, inputs - first);
     for (int b = 0; b < blocks; ++b) {
         const float* source = in + b * in_block + static_cast<ptrdiff_t>(first) * LANES;
         float* images = scratch + static_cast<ptrdiff_t>(b) * LANES * 2 * LANES;
@@ -116,7 +116,7 @@ inline void linear_weight_grad(const float* in, ptrdiff_t in_block, const float*
     }
     const int tile = even_part(outputs, LINEAR_ROWS);
     for (int o = 0; o < outputs; o += tile) {
-        const int rows = least(tile, outputs - o);
+        const int rows = min(tile, outputs - o);
         Vec result[2 * LINEAR_ROWS];
         find_outer(rows, LinearNumbers{})(grad + o * LANES, grad_block, scratch, blocks, result);
         for (int r = 0; r < rows; ++r)

@@ -7,14 +7,15 @@
 
 namespace {
 
-struct Tally {
+// Over the images of a group; the seconds are of gathering them.
+struct Sums {
     double loss, correct, gather_seconds;
 };
 
-// Add the first `images` lanes of scores [classes][LANES] to a tally; labels[lane] counts from 0.
+// Add the first `images` lanes of scores [classes][LANES] to the sums; labels[lane] counts from 0.
 // Unless `grad` [classes][LANES] is null it gets the gradient for a mean over `count` images.
 inline void cross_entropy(const float* scores, int classes, const int64_t* labels, int images,
-                          int64_t count, float* grad, Tally& tally) {
+                          int64_t count, float* grad, Sums& sums) {
     Vec top = load(scores);
     VecInt guess = VecInt{};
     for (int c = 1; c < classes; ++c) {
@@ -31,9 +32,9 @@ inline void cross_entropy(const float* scores, int classes, const int64_t* label
     }
     for (int lane = 0; lane < images; ++lane) {
         const float score = scores[labels[lane] * LANES + lane];
-        tally.loss += std::log(static_cast<double>(total[lane])) +
+        sums.loss += std::log(static_cast<double>(total[lane])) +
                       (static_cast<double>(top[lane]) - static_cast<double>(score));
-        tally.correct += guess[lane] == labels[lane];
+        sums.correct += guess[lane] == labels[lane];
     }
     if (!grad) return;
     Vec scale;

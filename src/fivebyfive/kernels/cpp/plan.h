@@ -1,7 +1,7 @@
 // Where everything lies: the chain's geometry, and the offsets of its buffers in the workspace.
 //
 // The workspace is one stretch of floats:
-//     tallies       [groups] loss, right guesses and seconds of a step
+//     sums          [groups] loss, right guesses and seconds of a step
 //     panels        every layer's packed weights, forward and backward
 //     partials      [groups] weight and bias gradients of the convolutions, summed in order later
 //     blocks        [blocks] of LANES images: each layer's input, what pooling took, the output
@@ -12,11 +12,12 @@
 #include "api.h"
 #include "convolution.h"
 #include "linear.h"
+#include "loss.h"
 #include "pooling.h"
 
 namespace {
 
-constexpr int MOST_LAYERS = 32;
+constexpr int MAX_LAYERS = 32;
 
 struct Stage {
     Layer layer;
@@ -41,15 +42,15 @@ struct Stage {
 };
 
 struct Plan {
-    Stage stages[MOST_LAYERS];
+    Stage stages[MAX_LAYERS];
     int count;
     int images, blocks, groups;
     ptrdiff_t partials, partial_floats, first_block, block_floats, scratch, scratch_floats, total;
     ptrdiff_t gradient_floats;  // of one block, between two layers
 
     const Stage& last() const { return stages[count - 1]; }
-    int blocks_of(int group) const { return least(PAIR, blocks - group * PAIR); }
-    int images_of(int block) const { return least(LANES, images - block * LANES); }
+    int blocks_of(int group) const { return min(PAIR, blocks - group * PAIR); }
+    int images_of(int block) const { return min(LANES, images - block * LANES); }
 };
 
 inline ptrdiff_t rounded(ptrdiff_t floats) { return (floats + 15) / 16 * 16; }  // a cache line
@@ -87,7 +88,8 @@ inline Plan make_plan(const Chain& chain, int64_t images, bool keep, int threads
     plan.images = static_cast<int>(images);
     plan.blocks = ceil_div(plan.images, LANES);
     plan.groups = ceil_div(plan.blocks, PAIR);
-    take(plan.total, 6 * static_cast<ptrdiff_t>(plan.groups));  // a Tally each
+    take(plan.total, plan.groups * static_cast<ptrdiff_t>(sizeof(Sums) / sizeof(float)));
+    static_assert(sizeof(Sums) % sizeof(float) == 0, "sums lie in the workspace as whole floats");
 
     ptrdiff_t block = 0, slope = 0;
     for (int i = 0; i < chain.count; ++i) {
@@ -114,7 +116,7 @@ inline Plan make_plan(const Chain& chain, int64_t images, bool keep, int threads
             if (floats > slope) slope = floats;
         }
         const ptrdiff_t gradient = rounded(LANES * static_cast<ptrdiff_t>(
-            most(stage.in_values(), stage.out_values())));
+            max(stage.in_values(), stage.out_values())));
         if (gradient > plan.gradient_floats) plan.gradient_floats = gradient;
     }
     plan.block_floats = block;

@@ -27,7 +27,7 @@ struct Run {
     float* block(int number) const { return workspace + plan.first_block + number * plan.block_floats; }
     float* partial(int group) const { return workspace + plan.partials + group * plan.partial_floats; }
     float* scratch(int worker) const { return workspace + plan.scratch + worker * plan.scratch_floats; }
-    Tally* tallies() const { return reinterpret_cast<Tally*>(workspace); }
+    Sums* group_sums() const { return reinterpret_cast<Sums*>(workspace); }
 };
 
 enum Direction { FORWARD = 1, BACKWARD = 2 };
@@ -50,7 +50,7 @@ void pack_weights(const Run& run, int directions) {
         const int taps = stage.weights() / rows;
         float* panels = run.workspace + (back ? stage.back_panels : stage.panels);
         for (int first = 0; first < rows; first += tile) {
-            const int n = least(tile, rows - first);
+            const int n = min(tile, rows - first);
             float* panel = panels + static_cast<ptrdiff_t>(first) * taps;
             if (back) pack_panel_back(layer.weight, layer.out_channels, rows, stage.area(), first, n, panel);
             else pack_panel(layer.weight, taps, first, n, panel);

@@ -13,8 +13,8 @@ struct Tile {
     int rows, columns;
 };
 
-inline int least(int a, int b) { return a < b ? a : b; }
-inline int most(int a, int b) { return a > b ? a : b; }
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a > b ? a : b; }
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 // Split `count` into as few parts of at most `limit` as will do, as even as can be.
