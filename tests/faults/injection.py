@@ -253,7 +253,7 @@ def install_steps(watch: Watch, clock: bool) -> None:
             return result
 
         engine.train = watched
-        engine.evaluate = lambda: watch.perform("evaluate", evaluate)
+        engine.evaluate = lambda *between: watch.perform("evaluate", lambda: evaluate(*between))
         return engine
 
     engines.make = make

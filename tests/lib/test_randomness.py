@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fivebyfive.lib.randomness import derive, epoch_order, kept
+from fivebyfive.lib.randomness import derive, epoch_order, process_seeded
 
 seeds = st.integers(0, 2**63 - 1)
 
@@ -42,7 +42,7 @@ def test_the_programs_own_random_state_is_kept() -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    with kept(torch.device("cpu")):
-        torch.manual_seed(5)
-        torch.rand(10)
+    with process_seeded(5):
+        drawn = torch.rand(10)
+    assert torch.equal(drawn, torch.rand(10, generator=torch.Generator().manual_seed(5)))
     assert torch.equal(torch.rand(3), expected)

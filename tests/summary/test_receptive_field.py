@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -37,6 +37,10 @@ def test_the_size_is_what_gradients_show(stack):
     network = nn.Sequential(*stack)
     for parameter in network.parameters():
         nn.init.ones_(parameter)
+    try:
+        network(torch.ones(1, 1, SIDE, SIDE))
+    except RuntimeError:  # the images are too small for so much pooling
+        assume(False)
     field = trace(network, (1, SIDE, SIDE))[-1].receptive_field
     if all(size <= 24 for size in field):  # beyond, a gap or an edge may cut it
         height, width = seen(network)

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from ..datasets.splits import Split
 from ..kernels.tracing import holds, same
+from ..lib.private_draws import OtherGenerators
 from ..lib.torch_internals import hooked
 from ..recipes import Recipe
 from .allocator import prepare
 from .dropout import keys
 from .eager import Eager, read
-from .graphs import CudaGraphs, Graphs, Replay, draws
+from .graphs import CudaGraphs, Graphs, Replay
 from .interface import Epoch, Metrics, Notice, Times, nothing
 from .out_of_memory import is_out_of_memory
 from .rewrites import rewritten
@@ -153,16 +154,16 @@ class Cuda(Eager):
         if self._graphs is None or self._gave_up:
             super()._learn(images, labels, whole, sums)
             return
-        before, held = draws(self._device), holds(self.network)
+        others, held = OtherGenerators(), holds(self.network)
         super()._learn(images, labels, whole, sums)
-        if draws(self._device) != before:
+        if self._draws.drew or others.moved():
             self._give_up("the network draws random numbers of its own")
         elif not same(holds(self.network), held):
             self._give_up("the network keeps something from one step to the next")
 
     def _move_to(self, epoch: int) -> None:
         """Tell recorded steps which epoch it is."""
-        if self._dropout_by_image and epoch != self._epoch:
+        if self._foreign and epoch != self._epoch:
             self._keys.copy_(keys(self.recipe.seed, epoch, DROPOUTS))
             self._epoch = epoch
 

@@ -17,8 +17,9 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from ..kernels.tracing import in_checkpoint
+from ..lib.private_draws import FUNCTIONS, PrivateDraws
 from ..lib.randomness import DROPOUT, derive
+from ..lib.torch_internals import in_checkpoint
 
 #: The dropouts that are drawn by image. Those with a number drop whole channels, of inputs that
 #: have at least so many dimensions; smaller ones have no dimension for the images.
@@ -46,12 +47,15 @@ class DropoutByImage(TorchFunctionMode):
     to PyTorch. So is dropout under :mod:`torch.utils.checkpoint`: when the backward computes that
     part of the forward again, it is the state of PyTorch's generator that gives the same mask. A
     step that is recorded once and done again in other epochs reads the epoch from the device:
-    ``epoch`` is then what :func:`keys` gives, with a key for each dropout.
+    ``epoch`` is then what :func:`keys` gives, with a key for each dropout. Whatever else is drawn
+    comes from ``draws``.
     """
 
-    def __init__(self, seed: int, epoch: int | Tensor, images: Tensor) -> None:
+    def __init__(
+        self, seed: int, epoch: int | Tensor, images: Tensor, draws: PrivateDraws | None = None
+    ) -> None:
         super().__init__()
-        self._seed, self._epoch, self._images = seed, epoch, images
+        self._seed, self._epoch, self._images, self._draws = seed, epoch, images, draws
         self._calls = 0
 
     def __torch_function__(
@@ -66,6 +70,9 @@ class DropoutByImage(TorchFunctionMode):
             result = self._drop(_DROPOUTS[func], *args, **kwargs)
             if result is not None:
                 return result
+        if func in FUNCTIONS and self._draws is not None:
+            with self._draws:
+                return func(*args, **kwargs)
         return func(*args, **kwargs)
 
     def _drop(

@@ -21,7 +21,8 @@ from ..datasets.pixels import Pixels
 from ..datasets.splits import Split
 from ..lib.errors import NetworkError
 from ..lib.modes import in_mode
-from ..lib.randomness import STEP, TEST, derive, kept, reseed
+from ..lib.private_draws import PrivateDraws, Source
+from ..lib.randomness import STEP, TEST, derive, process_seeded
 from ..recipes import Optimizer, Recipe
 from .allocator import prepare, release, trim
 from .coverage import Coverage
@@ -44,6 +45,12 @@ LOSSES = {"cross-entropy": F.cross_entropy, "nll": F.nll_loss}
 #: Images that are tested at once, if they don't come to more values than that: a test of large
 #: images needn't take more memory than the training.
 TEST_BATCH, TEST_VALUES = 500, 1 << 22
+
+RANDOM = (
+    "this network draws random numbers from a generator that the whole process shares. Its result "
+    "is the same each time only as long as nothing else draws from it meanwhile, another training "
+    "in this process for instance; what it draws by Python's or NumPy's generators isn't seeded."
+)
 
 
 class Eager:
@@ -76,7 +83,9 @@ class Eager:
         self._pixels = Pixels(recipe.resize, recipe.mean, recipe.std)
         self._train, self._test = train.to(device), test.to(device)
         self._watch = Stopwatch(device)
-        self._dropout_by_image = may_drop(network)
+        self._foreign = may_drop(network)
+        self._source = Source.PRIVATE if self._foreign else Source.NONE
+        self._draws = PrivateDraws(0)
         few = self._pixels(self._train.images[:2])
         lay_out(network, few)
         self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, few[:1].numel())))
@@ -107,7 +116,7 @@ class Eager:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
         sums, count = self._zeros(), tally.count
         sums[0], sums[1] = tally.loss, tally.correct
-        with kept(self._device), self._precision_context.stepping():
+        with self._precision_context.stepping():
             for step in range(first, stop):
                 images = len(epoch.batch(step))
                 at_most = min(self.micro_batch, images)
@@ -141,13 +150,16 @@ class Eager:
         for part, indices in enumerate(split):
             # What a forward draws depends on where we are and not on what happened before.
             place = (epoch.number, step, part) if part else (epoch.number, step)
-            reseed(derive(self.recipe.seed, STEP, *place), self._device)
             self._watch.data()
             images = self._pixels(self._train.images[indices])
             labels = self._train.labels[indices]
             self._watch.compute()
             last = part + 1 == len(split)
-            with self._accumulating(last), self._dropout(epoch.number, indices):
+            with (
+                self._drawing(STEP, *place),
+                self._accumulating(last),
+                self._dropout(epoch.number, indices),
+            ):
                 self._learn(images, labels, len(batch), sums)
         return sums
 
@@ -163,7 +175,6 @@ class Eager:
         """Test on the whole test split, leaving random state and training mode as they were."""
         sums = self._zeros()
         with (
-            kept(self._device),
             in_mode(self.network, training=False),
             self._precision_context.stepping(),
             self._other_buffers(),
@@ -190,14 +201,14 @@ class Eager:
 
     def _test_batch(self, first: int, between: Callable[[], None], at_most: int) -> Tensor:
         """Loss and right answers of a batch of test images, ``at_most`` at a time."""
-        reseed(derive(self.recipe.seed, TEST, first), self._device)
         sums = self._zeros()
         batch = slice(first, first + TEST_BATCH)
         split = (parts(each[batch], at_most) for each in (self._test.images, self._test.labels))
-        for stored, labels in zip(*split, strict=True):
-            between()
-            scores = self._forward(self._pixels(stored))
-            add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
+        with self._drawing(TEST, first):
+            for stored, labels in zip(*split, strict=True):
+                between()
+                scores = self._forward(self._pixels(stored))
+                add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
         return sums
 
     def notices(self) -> list[Notice]:
@@ -221,7 +232,8 @@ class Eager:
 
     def _forward(self, images: Tensor) -> Tensor:
         """The network's scores, in float32 whatever it computes in."""
-        with self._precision_context.forward():
+        private = contextlib.nullcontext() if self._source is Source.NONE else self._draws
+        with self._precision_context.forward(), private:
             scores: Tensor = self._module()(images)
         return scores.float()
 
@@ -243,9 +255,27 @@ class Eager:
         return range(0, len(self._test), TEST_BATCH)
 
     def _dropout(self, epoch: int | Tensor, images: Tensor) -> AbstractContextManager[object]:
-        if not self._dropout_by_image:
+        if not self._foreign:
             return contextlib.nullcontext()
-        return DropoutByImage(self.recipe.seed, epoch, images)
+        return DropoutByImage(self.recipe.seed, epoch, images, self._draws)
+
+    @contextlib.contextmanager
+    def _drawing(self, purpose: int, *position: int) -> Iterator[None]:
+        """Around a forward and its backward: what it draws depends on where we are alone."""
+        if not self._foreign:
+            yield
+            return
+        seed = derive(self.recipe.seed, purpose, *position)
+        self._draws = PrivateDraws(seed)
+        shared = self._source is Source.PROCESS
+        with process_seeded(seed, self._device) if shared else contextlib.nullcontext():
+            yield
+
+    def draw_from(self, source: Source) -> None:
+        """Take it as known where the network's random numbers come from."""
+        self._source, self._foreign = source, self._foreign or source is not Source.NONE
+        if source is Source.PROCESS:
+            self._notices.append(Notice("random", RANDOM))
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """What the optimizer keeps between steps, as ``<parameter>/<quantity>``; none for SGD."""
@@ -308,7 +338,7 @@ def lay_out(network: nn.Module, images: Tensor) -> None:
     for weight in weights:
         weight.data = weight.data.to(memory_format=torch.channels_last)
     try:
-        with torch.no_grad(), kept(images.device), in_mode(network, training=False):
+        with torch.no_grad(), PrivateDraws(0), in_mode(network, training=False):
             network(images)
     except RuntimeError as error:
         if is_out_of_memory(error):

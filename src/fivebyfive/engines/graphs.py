@@ -8,7 +8,6 @@ whatever is to differ from one time to the next has to lie in memory that stays 
 from __future__ import annotations
 
 import contextlib
-import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -80,11 +79,3 @@ class CudaGraphs:
             raise
         replay: Replay = graph.replay
         return replay
-
-
-def draws(device: torch.device) -> list[object]:
-    """The states of the generators that a network may draw from."""
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return [random.getstate(), *(state.numpy().tobytes() for state in states)]

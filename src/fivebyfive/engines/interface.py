@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from ..lib.private_draws import Source
 from ..recipes import Recipe
 from .coverage import Coverage
 
@@ -68,6 +69,7 @@ class Notice:
     ``out-of-memory``: from here on batches are computed in parts. ``batch-statistics``: which
     changes the mathematics of this network. ``precision``: what ``auto`` has chosen. ``engine``:
     the CUDA engine computes as the eager one, and why. ``processes``: several share the batches.
+    ``random``: the network draws from generators that the process shares.
     """
 
     kind: str
@@ -111,6 +113,9 @@ class Engine(Protocol):
 
         ``between`` is called between batches; what it raises ends the test.
         """
+
+    def draw_from(self, source: Source) -> None:
+        """Take it as known where the network's random numbers come from."""
 
     def set_lr(self, lr: float) -> None:
         """Use another learning rate from the next step on."""

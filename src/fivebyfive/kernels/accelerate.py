@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..lib.torch_internals import being_compiled, being_traced, hooked
+from ..lib.torch_internals import being_compiled, hooked
 from .analysis import Analysis, analyse
 from .finding import Segment
 from .fused_chain import FusedChain
 from .library import kernels
-from .tracing import holds, same
+from .tracing import holds, same, traced_here
 
 
 def accelerate(network: nn.Module) -> nn.Module:
@@ -53,7 +53,7 @@ class Accelerated:
         assert isinstance(self, nn.Module)
         # A trace stands for what is done to tensors.
         tensors = all(isinstance(each, Tensor) for each in (*args, *kwargs.values()))
-        fused = _fused(self) if tensors and not being_traced() else None
+        fused = _fused(self) if tensors and not traced_here() else None
         return (
             self._original.forward(self, *args, **kwargs)
             if fused is None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..lib import private_draws
 from ..lib.torch_internals import being_watched, in_memory
 from .blocks import Block, address, chain, empty, shapes
 from .library import Images, kernels
@@ -135,7 +136,7 @@ def _takes(blocks: Sequence[Block], x: Tensor, parameters: Sequence[Tensor]) -> 
 
 def _plain(tensors: Sequence[Tensor]) -> bool:
     """Whether these are numbers in memory that nobody but autograd follows."""
-    return not being_watched() and all(
+    return not being_watched(but=private_draws.active()) and all(
         type(t) in (Tensor, nn.Parameter)
         and t.dtype == torch.float32
         and t.device.type == "cpu"

@@ -6,6 +6,7 @@ them. Whatever else a forward does the graph would lose, so such a network is no
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 import operator
@@ -13,15 +14,15 @@ import random
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
-from types import FrameType
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import fx, nn
 
-from ..lib.torch_internals import hooked
+from ..lib.private_draws import OtherGenerators, PrivateDraws
+from ..lib.torch_internals import being_traced, hooked, in_checkpoint
 
 #: While fx traces, it changes what calling a module does; two threads would undo the wrong change.
 _ONE_AT_A_TIME = threading.RLock()
@@ -48,20 +49,41 @@ def trace(network: nn.Module) -> fx.GraphModule:
         NotTraceableError: it is one of those.
     """
     _check_inputs(network)
-    with _ONE_AT_A_TIME:
+    with _ONE_AT_A_TIME, PrivateDraws(0) as draws:
         before = _Surroundings(network)
         problem = ""
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), _owned():
                 graph = _Tracer().trace(network)
         except Exception as error:  # a forward is the user's own code: it may raise anything
             problem = _why(error)
         problem = before.put_back() or problem
+        if draws.drew:
+            problem = "forward draws random numbers"
     if problem:
         raise NotTraceableError(problem)
     if any(node.op == "get_attr" for node in graph.nodes):
         raise NotTraceableError("forward reads a parameter or buffer itself, or makes tensors")
     return fx.GraphModule(network, graph)
+
+
+#: The thread that is tracing, if one of ours is.
+_owner: int | None = None
+
+
+@contextlib.contextmanager
+def _owned() -> Iterator[None]:
+    global _owner  # noqa: PLW0603 (fx's own flag is one, too)
+    before, _owner = _owner, threading.get_ident()
+    try:
+        yield
+    finally:
+        _owner = before
+
+
+def traced_here() -> bool:
+    """Whether torch.fx is writing down what this thread does; its own flag is for all threads."""
+    return being_traced() and _owner in (None, threading.get_ident())
 
 
 def _check_inputs(network: nn.Module) -> None:
@@ -147,14 +169,6 @@ def _context() -> tuple[object, ...]:
     return torch.is_grad_enabled(), nesting, in_checkpoint()
 
 
-def in_checkpoint() -> bool:
-    """Whether this part of a forward will be computed again in the backward, or is just now."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None and frame.f_globals.get("__name__") != "torch.utils.checkpoint":
-        frame = frame.f_back
-    return frame is not None
-
-
 class _Surroundings:
     """What a forward may change beside giving a result: its modules, and random states."""
 
@@ -165,8 +179,8 @@ class _Surroundings:
         self._containers = [(each, copy.copy(each)) for each in (*held, *inner)]
         buffers = [each for each in network.buffers() if not each.is_inference()]
         self._buffers = [(each, each._version, each.clone()) for each in buffers]
-        self._random = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        self._numbers = _random_numbers()
+        self._random = random.getstate(), np.random.get_state()
+        self._others = OtherGenerators()
 
     def put_back(self) -> str:
         """Put back what has changed; says what that was, empty if nothing."""
@@ -196,12 +210,11 @@ class _Surroundings:
         return not changed
 
     def _put_back_random(self) -> bool:
-        if all(map(np.array_equal, self._numbers, _random_numbers())):
+        if not self._others.moved():
             return True
-        python, numpy, pytorch = self._random
+        python, numpy = self._random
         random.setstate(python)
         np.random.set_state(numpy)
-        torch.set_rng_state(pytorch)
         return False
 
 
@@ -210,12 +223,6 @@ _CONTAINERS = (list, dict, set, deque)
 
 def _flat(container: Any) -> list[Any]:
     return [*container, *(container.values() if isinstance(container, dict) else ())]
-
-
-def _random_numbers() -> list[Any]:
-    """The states of the generators that a forward may draw from, to be compared."""
-    _, numbers, *place = np.random.get_state()
-    return [random.getstate()[1], numbers, place, torch.get_rng_state().numpy()]
 
 
 def holds(network: nn.Module) -> list[object]:

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
 from .errors import NetworkError
+from .private_draws import PrivateDraws
 
 META = torch.device("meta")
 
@@ -52,12 +53,12 @@ def batch_of(network: nn.Module, shape: tuple[int, int, int], size: int) -> Tens
 
 
 def forward(network: nn.Module, state: dict[str, Tensor], batch: Tensor) -> Any:
-    """One forward pass on the meta device, with the caller's random numbers left where they are.
+    """One forward pass on the meta device, with the process's generators left where they are.
 
     Raises:
         Exception: whatever the network's ``forward`` raises.
     """
-    with META, torch.random.fork_rng(devices=[]):
+    with META, PrivateDraws(0):
         return functional_call(network, state, (batch,))
 
 

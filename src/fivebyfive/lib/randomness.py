@@ -4,6 +4,9 @@ The order of an epoch depends on (seed, epoch) alone. An image's dropout depends
 the image's index, which dropout it is), whatever else a network draws on (seed, epoch, step, which
 part of the batch). So neither evaluation, nor a listener, nor where a run was cut can change a
 result.
+
+A training draws from generators of its own (private_draws.py), so that others in threads of the
+same process neither disturb it nor are disturbed.
 """
 
 from __future__ import annotations
@@ -34,26 +37,19 @@ def epoch_order(seed: int, epoch: int, count: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def kept(device: torch.device = CPU) -> Iterator[None]:
-    """Leave PyTorch's random state, on the CPU and on ``device``, as it was before the block."""
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            yield
-        return
-    with torch.random.fork_rng(devices=[_index(device)], device_type=device.type):
-        yield
+def process_seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
+    """Seed the process's generators of the CPU and of ``device``, and give their state back.
 
-
-def reseed(seed: int, device: torch.device = CPU) -> None:
-    """Seed the random state of the CPU and of ``device``, and of no other device.
-
-    Meant for inside of :func:`kept`, which gives the state back.
+    Only for networks whose draws can't come from elsewhere: meanwhile other threads must not draw.
     """
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.default_generators[_index(device)].manual_seed(seed)
-    elif device.type == "mps":
-        torch.mps.manual_seed(seed)
+    devices = [] if device.type == "cpu" else [_index(device)]
+    with torch.random.fork_rng(devices=devices, device_type="cuda" if not devices else device.type):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.default_generators[_index(device)].manual_seed(seed)
+        elif device.type == "mps":
+            torch.mps.manual_seed(seed)
+        yield
 
 
 def _index(device: torch.device) -> int:

@@ -6,6 +6,9 @@ operations; there is no public way to learn of all of them. Tried with PyTorch 2
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
+
 import torch
 from torch import Tensor, fx, nn
 from torch.autograd import forward_ad
@@ -49,13 +52,14 @@ def being_compiled() -> bool:
     return bool(torch.compiler.is_compiling() or torch._C._get_tracing_state())
 
 
-def being_watched() -> bool:
+def being_watched(but: int = 0) -> bool:
     """Whether someone sees every operation (FlopCounterMode, say) or changes what it means.
 
-    The latter are vmap, grad and jvp of :mod:`torch.func`, and forward-mode derivatives.
+    The latter are vmap, grad and jvp of :mod:`torch.func`, and forward-mode derivatives. ``but``
+    is how many watchers don't count.
     """
     return bool(
-        torch._C._len_torch_dispatch_stack()
+        torch._C._len_torch_dispatch_stack() > but
         or torch._C._functorch.peek_interpreter_stack()
         or forward_ad._current_level >= 0
     )
@@ -68,3 +72,11 @@ def in_memory(tensor: Tensor) -> bool:
         or tensor._is_zerotensor()
         or torch._C._functorch.is_legacy_batchedtensor(tensor)  # autograd's is_grads_batched
     )
+
+
+def in_checkpoint() -> bool:
+    """Whether this part of a forward will be computed again in the backward, or is just now."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__") != "torch.utils.checkpoint":
+        frame = frame.f_back
+    return frame is not None

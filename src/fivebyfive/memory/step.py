@@ -19,10 +19,10 @@ import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..lib import meta_device as meta
 from ..lib.errors import NetworkError
+from ..lib.flops import FlopCounter
 from ..lib.modes import in_mode
 
 #: Numbers that an optimizer keeps for each number it trains: none, or Adam's two moments.
@@ -92,7 +92,7 @@ def measure(
 
     with (
         in_mode(network, training=True),
-        FlopCounterMode(display=False) as counter,
+        FlopCounter() as counter,
         AllocationTracker() as tracker,
     ):
         if batch_size == 1:
@@ -119,7 +119,7 @@ def measure(
     memory = dataclasses.replace(
         lasting, activations=activations, images=images, workspace=workspace
     )
-    return memory, counter.get_total_flops()
+    return memory, counter.total
 
 
 @torch.no_grad()

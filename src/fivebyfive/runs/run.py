@@ -13,7 +13,7 @@ from torch import nn
 from .. import networks, recipes
 from ..lib.errors import FiveByFiveError, NetworkError, RunError
 from ..lib.files import read_json
-from ..lib.randomness import kept
+from ..lib.private_draws import PrivateDraws
 from ..recipes import Recipe
 from . import tensors
 from .folder import FORMAT, INFO, METRICS, WEIGHTS
@@ -78,7 +78,7 @@ class Run:
             NetworkError: the network isn't a named one and ``make`` is missing.
         """
         name = self.recipe.network
-        with kept():
+        with PrivateDraws(0):
             if make is not None:
                 return make()
             if name in networks.NETWORKS:

@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..lib import meta_device as meta
+from ..lib.flops import FlopCounter
 from ..lib.modes import in_mode
 from . import shape_errors as shape_error
 from .receptive_field import UNKNOWN, Field, behind
@@ -71,8 +71,8 @@ def trace(network: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
     """
     state = meta.stand_ins(network)
     batch = meta.batch_of(network, shape, 1)
-    counter = FlopCounterMode(display=False)
-    watch = _Watch(network, batch, counter.get_total_flops)
+    counter = FlopCounter()
+    watch = _Watch(network, batch, counter)
     try:
         with in_mode(network, training=False), torch.no_grad(), watch.hooks(), counter, watch:
             meta.forward(network, state, batch)
@@ -84,7 +84,7 @@ def trace(network: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
 class _Watch(TorchFunctionMode):
     """Sees every module entered and left, and every function of PyTorch that is called."""
 
-    def __init__(self, network: nn.Module, batch: Tensor, flops: Callable[[], int]) -> None:
+    def __init__(self, network: nn.Module, batch: Tensor, counter: FlopCounter) -> None:
         super().__init__()
         self.layers: list[Layer] = []
         self.running: list[
@@ -92,7 +92,7 @@ class _Watch(TorchFunctionMode):
         ] = []  # the modules entered and not left, outermost first
         self._network = network
         self._names = {module: name for name, module in network.named_modules()}
-        self._flops = flops
+        self._counter = counter
         self._flops_before: list[int] = []
         self._leaves_entered = 0
         self._counted: set[int] = set()
@@ -107,7 +107,7 @@ class _Watch(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        before = self._flops()
+        before = self._counter.total
         result = func(*args, **kwargs)
         given, made = meta.tensors_in([*args, *kwargs.values()]), meta.tensors_in(result)
         fields = self._fields_of(given)
@@ -124,7 +124,7 @@ class _Watch(TorchFunctionMode):
                 given=given[0],
                 made=made[0],
                 weights=[tensor for tensor in given if isinstance(tensor, nn.Parameter)],
-                flops=self._flops() - before,
+                flops=self._counter.total - before,
             )
         return result
 
@@ -143,12 +143,12 @@ class _Watch(TorchFunctionMode):
         given = meta.tensors_in([args, kwargs])
         shape = tuple(given[0].shape) if given else ()
         self.running.append(shape_error.Running(self._names[module], module, shape))
-        self._flops_before.append(self._flops())
+        self._flops_before.append(self._counter.total)
         self._leaves_entered += self._is_leaf(module)
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         self.running.pop()
-        flops = self._flops() - self._flops_before.pop()
+        flops = self._counter.total - self._flops_before.pop()
         if not self._is_leaf(module):
             return
         self._leaves_entered -= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 import torch
@@ -9,17 +10,21 @@ from torch import Tensor, nn
 
 from .. import networks
 from ..datasets.splits import Dataset
+from ..engines.dropout import DropoutByImage
 from ..lib.errors import NetworkError, RecipeError, ShapeError
 from ..lib.modes import in_mode
-from ..lib.randomness import kept
+from ..lib.private_draws import OtherGenerators, PrivateDraws, Source
 from ..lib.torch_internals import normalises
 from ..recipes import Recipe
 
 
-def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> None:
+def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> Source:
     """Let ``images``, the first ones of the data, through, as in a test and as in a training.
 
-    The network's buffers, its modes and the random state are left as they were.
+    The network's buffers and modes, and the process's generators, are left as they were.
+
+    Returns:
+        Where the random numbers come from that the network draws.
 
     Raises:
         NetworkError: the network has nothing to train, isn't float32, or its forward raises.
@@ -33,11 +38,16 @@ def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> 
         kinds = ", ".join(sorted({str(p.dtype) for p in trained}))
         raise NetworkError(f"{recipe.network} has parameters of {kinds}; expected torch.float32.")
     _check_last_batch(network, recipe, len(data.train))
-    images = images.to(trained[0].device)
+    images, draws = images.to(trained[0].device), PrivateDraws(0)
     buffers = copy.deepcopy(list(network.buffers()))
+    others, by_image = (
+        OtherGenerators(),
+        DropoutByImage(0, 1, torch.arange(len(images), device=images.device)),
+    )
     try:
         for training in (False, True):
-            with torch.no_grad(), kept(images.device), in_mode(network, training=training):
+            watched = by_image if training else contextlib.nullcontext()
+            with torch.no_grad(), in_mode(network, training=training), draws, watched:
                 _check_scores(network(images), recipe, data, len(images))
     except (RuntimeError, ValueError, IndexError) as error:
         if isinstance(error, ShapeError):
@@ -52,6 +62,9 @@ def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> 
         with torch.no_grad():
             for buffer, before in zip(network.buffers(), buffers, strict=True):
                 buffer.copy_(before)
+    if draws.shared or others.moved():
+        return Source.PROCESS
+    return Source.PRIVATE if draws.drew else Source.NONE
 
 
 def _check_scores(scores: object, recipe: Recipe, data: Dataset, count: int) -> None:

@@ -162,11 +162,12 @@ def prepare(
         )
     except RuntimeError as error:  # a lazy layer that the images don't fit
         raise ShapeError(shape_error(recipe, images, error)) from error
-    check(module, recipe, data, images)
+    source = check(module, recipe, data, images)
     check_same(processes, recipe, data, module, place)
     chosen = engines.make(
         engine, module, recipe, data.train, data.test, place, micro_batch, processes
     )
+    chosen.draw_from(source)
     where = None if folder is None else Path(folder)
     return Session(chosen.recipe, data, place, module, chosen, where, processes=processes)
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..lib.modes import in_mode
-from ..lib.randomness import WEIGHTS, derive, kept, reseed
+from ..lib.private_draws import PrivateDraws
+from ..lib.randomness import WEIGHTS, derive
 from ..recipes import Initialisation
 
 
@@ -19,10 +20,9 @@ def build_seeded(
     """Build a network on the CPU with weights that are a function of the seed alone.
 
     ``images`` are a few of those it will see: lazy layers take their shapes from them. The
-    program's own random state is left as it was.
+    process's generators are neither read nor moved; a builder that seeds them changes nothing here.
     """
-    with kept():
-        reseed(derive(seed, WEIGHTS))
+    with PrivateDraws(derive(seed, WEIGHTS)):
         network = build()
         if any(is_lazy(tensor) for tensor in (*network.parameters(), *network.buffers())):
             with torch.no_grad(), in_mode(network, training=False):

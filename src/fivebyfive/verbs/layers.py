@@ -12,7 +12,7 @@ from torch import nn
 
 from .. import networks
 from ..lib.errors import NetworkError, ShapeError
-from ..lib.randomness import kept
+from ..lib.private_draws import PrivateDraws
 from ..recipes import Recipe
 from ..runs import Run
 from ..runs.folder import INFO
@@ -76,7 +76,7 @@ def _unbuilt(what: What, recipe: Recipe, channels: int) -> nn.Module:
     """The network with no memory taken for its weights, and no number drawn, where that can be."""
     if isinstance(what, nn.Module):
         return what
-    with kept():
+    with PrivateDraws(0):
         build = networks.builder(recipe.network)
         if networks.is_user_network(recipe.network):
             return build(channels, CLASSES)
