@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -70,6 +72,19 @@ def fashion_mnist() -> None:
 def mnist() -> None:
     """For tests that need the full MNIST."""
     full("mnist")
+
+
+@pytest.fixture
+def same_as_recorded(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Compares a text with the one recorded in a file, or with ``RENEW=1`` records it anew."""
+
+    def compare(file: Path, text: str) -> None:
+        if os.environ.get("RENEW"):
+            file.write_text(text, encoding="utf-8")
+        renew = f"RENEW=1 pytest '{request.node.nodeid}'"
+        assert file.read_text(encoding="utf-8") == text, f"if the change is meant: {renew}"
+
+    return compare
 
 
 @pytest.fixture(scope="session")

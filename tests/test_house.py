@@ -18,6 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 #: The rooms from the ground up: each imports from itself and from what stands before it.
 ROOMS = (
     ("lib", "version"),
+    ("settings", "optimizers"),
     ("recipes",),
     ("networks", "datasets"),
     ("kernels",),

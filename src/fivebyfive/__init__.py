@@ -68,12 +68,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = _HOMES[name]
-    module = importlib.import_module(f".{home or name}", __name__)
-    return getattr(module, name) if home else module
+if not TYPE_CHECKING:  # a type checker reads the imports above, and here would accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = _HOMES[name]
+        module = importlib.import_module(f".{home or name}", __name__)
+        return getattr(module, name) if home else module
 
 
 def __dir__() -> list[str]:

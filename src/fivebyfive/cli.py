@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 from . import commands, networks, recipes
 from .commands import Outcome
@@ -18,26 +18,6 @@ from .lib.errors import FiveByFiveError
 from .version import __version__
 
 Command = Callable[[argparse.Namespace], Outcome]
-
-#: The type of each setting's flag; the others are words.
-NUMBERS: dict[str, type] = {
-    "resize": int,
-    "mean": float,
-    "std": float,
-    "batch_size": int,
-    "epochs": int,
-    "lr": float,
-    "seed": int,
-    "limit": int,
-}
-
-#: The settings that take one of a few words; the recipe refuses any other.
-CHOICES: dict[str, Any] = {
-    "optimizer": recipes.Optimizer,
-    "init": recipes.Initialisation,
-    "loss": recipes.Loss,
-    "precision": recipes.Precision,
-}
 
 
 class Parser(argparse.ArgumentParser):
@@ -138,11 +118,10 @@ def _train(words: Any) -> None:
         help=f"recipes: {', '.join(recipes.names())}; networks: {', '.join(networks.names())}; "
         "default: lenet",
     )
-    for name, meaning in recipes.SETTINGS.items():
-        flags = [f"--{name.replace('_', '-')}"] + (["--data"] if name == "dataset" else [])
-        kind = NUMBERS.get(name, str)
-        metavar = "|".join(get_args(CHOICES.get(name))) or {int: "N", float: "X"}.get(kind, "WORD")
-        sub.add_argument(*flags, dest=name, type=kind, metavar=metavar, help=meaning)
+    for name, setting in recipes.SETTINGS.items():
+        sub.add_argument(
+            *setting.flags, dest=name, type=setting.type, metavar=setting.metavar, help=setting.help
+        )
     _device(sub)
     sub.add_argument(
         "--micro-batch", type=int, metavar="N", help="compute N images of a batch at a time"

@@ -14,7 +14,7 @@ from typing import Any
 from .lib.errors import RecipeError, unknown
 from .lib.files import expanded
 from .networks import NETWORKS, is_user_network
-from .recipes import RECIPES, SETTINGS, Recipe
+from .recipes import RECIPES, SETTINGS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,7 +22,7 @@ else:  # pragma: no cover (the same library under its older name)
     import tomli as tomllib
 
 RECIPE = "recipe"
-ALIASES = {"data": "dataset"}
+ALIASES = {setting.alias: name for name, setting in SETTINGS.items() if setting.alias}
 #: What may be named; a dataset's name may also be a path.
 KNOWN = {RECIPE: [*RECIPES, *NETWORKS], "network": list(NETWORKS)}
 
@@ -71,6 +71,6 @@ def _check(key: str, value: Any) -> None:
     elif key not in SETTINGS:
         raise RecipeError(unknown("setting", key, [*SETTINGS, RECIPE]))
     else:
-        Recipe(**{"name": "any", "network": "any", key: value})  # which checks it
+        SETTINGS[key].check(value)
     if key in KNOWN and value not in KNOWN[key] and not is_user_network(value):
         raise RecipeError(unknown(key, value, KNOWN[key]))

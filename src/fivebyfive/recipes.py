@@ -8,14 +8,18 @@ longer carries the published figures.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from .lib.errors import RecipeError, UnknownNameError, unknown
+from .optimizers import OPTIMIZERS
+from .settings import Setting, declared
 
-Optimizer = Literal["sgd", "adam"]
+if TYPE_CHECKING:
+    from typing_extensions import Unpack  # in Python's own typing only since 3.11
+
+Optimizer = Literal["sgd", "adam"]  # those of optimizers.py
 Initialisation = Literal["xavier", "default"]
 Loss = Literal["cross-entropy", "nll"]
 Precision = Literal["fp32", "bf16", "tf32", "auto"]
@@ -48,50 +52,79 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What to train, on what, and how. Units: ``resize`` in pixels a side, ``lr`` a step."""
+    """What to train, on what, and how.
+
+    To add a setting, declare it here and add its line to :class:`Settings`, which editors and type
+    checkers read; the check of its values, its flag, its TOML key and its row in docs/train.md
+    follow.
+    """
 
     name: str
-    network: str
-    dataset: str = "fashion-mnist"
-    resize: int | None = None
-    mean: float = 0.0
-    std: float = 1.0
-    batch_size: int = 256
-    epochs: int = 10
-    optimizer: Optimizer = "sgd"
-    lr: float = 0.9
-    init: Initialisation = "xavier"
-    loss: Loss = "cross-entropy"
-    precision: Precision = "fp32"
-    seed: int = 0
-    limit: int | None = None
+    network: Annotated[str, Setting("a named network, or FILE.py:NAME for one of your own")]
+    dataset: Annotated[
+        str,
+        Setting("fashion-mnist, mnist, sample, or a folder with four IDX files", alias="data"),
+    ] = "fashion-mnist"
+    resize: Annotated[
+        int | None, Setting("side of the images the network sees, in pixels", least=1)
+    ] = None
+    mean: Annotated[float, Setting("subtracted from every pixel after scaling to 0..1")] = 0.0
+    std: Annotated[
+        float, Setting("every pixel is divided by it after the mean is subtracted", above=0)
+    ] = 1.0
+    batch_size: Annotated[int, Setting("images a step", least=1)] = 256
+    epochs: Annotated[int, Setting("passes over the training images", least=1)] = 10
+    optimizer: Annotated[Optimizer, Setting(" or ".join(OPTIMIZERS))] = "sgd"
+    lr: Annotated[float, Setting("learning rate", above=0)] = 0.9
+    init: Annotated[
+        Initialisation,
+        Setting("xavier (weights of convolutions and linear layers) or default (PyTorch's)"),
+    ] = "xavier"
+    loss: Annotated[Loss, Setting("cross-entropy, or nll for networks that end in log_softmax")] = (
+        "cross-entropy"
+    )
+    precision: Annotated[
+        Precision,
+        Setting("fp32, bf16 (weights and loss stay fp32), tf32 (CUDA only), or auto: the fastest"),
+    ] = "fp32"
+    seed: Annotated[
+        int, Setting("decides the weights at the start and the order of the images", least=0)
+    ] = 0
+    limit: Annotated[
+        int | None, Setting("use only the first N training and the first N test images", least=1)
+    ] = None
     source: str = ""
     plateau: str = ""  # what a run of this recipe at chance may expect next
     published: Mapping[str, Published] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check(self)
+        if not isinstance(self.name, str) or not self.name:
+            raise RecipeError(f"name is {self.name!r}; expected a name.")
+        for name, setting in SETTINGS.items():
+            setting.check(getattr(self, name))
 
-    def but(self, **changes: Any) -> Recipe:
-        """A copy with some fields changed; ``None`` leaves a field as it is.
+    def but(self, *, name: str | None = None, **changes: Unpack[Settings]) -> Recipe:
+        """A copy with some settings changed; ``None`` leaves a setting as it is.
 
         The published figures stay only when nothing but the seed changed, or the precision: every
         one has to reach them. Changing the optimizer alone also takes that optimizer's usual
         learning rate, since the other's would not train.
 
         Raises:
-            RecipeError: an unknown field, or a value that can't be.
+            RecipeError: an unknown setting, or a value that can't be.
         """
-        known = {f.name for f in dataclasses.fields(self)}
-        for name in changes.keys() - known:
-            raise RecipeError(unknown("setting", name, SETTINGS))
+        for key in changes.keys() - SETTINGS.keys():
+            raise RecipeError(unknown("setting", key, SETTINGS))
         if changes.get("optimizer") not in (None, self.optimizer) and changes.get("lr") is None:
-            changes["lr"] = USUAL_LR.get(str(changes["optimizer"]))
-        new = {k: v for k, v in changes.items() if v is not None and v != getattr(self, k)}
-        if new.keys() - {"seed", "precision", "name"}:
+            spec = OPTIMIZERS.get(str(changes["optimizer"]))
+            changes["lr"] = spec.usual_lr if spec else None  # an unknown one is refused below
+        new: dict[str, Any] = {
+            k: v for k, v in changes.items() if v is not None and v != getattr(self, k)
+        }
+        if new.keys() - {"seed", "precision"}:
             # What was said of the recipe doesn't hold for another.
-            new = {"published": {}, "plateau": "", **new}
-        return dataclasses.replace(self, **new)
+            new |= {"published": {}, "plateau": ""}
+        return dataclasses.replace(self, name=self.name if name is None else name, **new)
 
     def changed(self) -> list[str]:
         """The settings that differ from those of the named recipe of this name, if there is one."""
@@ -103,61 +136,32 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-#: The learning rate that comes with a change of optimizer.
-USUAL_LR = {"sgd": 0.1, "adam": 0.001}
+class ResumeSettings(TypedDict, total=False):
+    """The settings that mean something in the middle of a run, as keywords."""
 
-#: The fields a user may set by a flag, a TOML file or a keyword, with what each one means.
-SETTINGS: dict[str, str] = {
-    "network": "a named network, or FILE.py:NAME for one of your own",
-    "dataset": "fashion-mnist, mnist, sample, or a folder with four IDX files",
-    "resize": "side of the images the network sees, in pixels",
-    "mean": "subtracted from every pixel after scaling to 0..1",
-    "std": "every pixel is divided by it after the mean is subtracted",
-    "batch_size": "images a step",
-    "epochs": "passes over the training images",
-    "optimizer": "sgd or adam",
-    "lr": "learning rate",
-    "init": "xavier (weights of convolutions and linear layers) or default (PyTorch's)",
-    "loss": "cross-entropy, or nll for networks that end in log_softmax",
-    "precision": "fp32, bf16 (weights and loss stay fp32), tf32 (CUDA only), or auto: the fastest",
-    "seed": "decides the weights at the start and the order of the images",
-    "limit": "use only the first N training and the first N test images",
-}
+    epochs: int | None
+    lr: float | None
+    precision: Precision | None
 
 
-def check(recipe: Recipe) -> None:
-    """Refuse values that can't be trained with.
+class Settings(ResumeSettings, total=False):
+    """Every setting of a recipe as a keyword; ``None`` leaves it as it is."""
 
-    Raises:
-        RecipeError: naming the field, what came and what was expected.
-    """
-    hints = get_type_hints(Recipe)
-    for name in ("optimizer", "init", "loss", "precision"):
-        value, allowed = getattr(recipe, name), get_args(hints[name])
-        if value not in allowed:
-            raise RecipeError(f"{name} is {value!r}; expected one of {', '.join(allowed)}.")
-    for name in ("name", "network", "dataset"):
-        value = getattr(recipe, name)
-        if not isinstance(value, str) or not value:
-            raise RecipeError(f"{name} is {value!r}; expected a name.")
-    for name, least in (("batch_size", 1), ("epochs", 1), ("resize", 1), ("limit", 1), ("seed", 0)):
-        value = getattr(recipe, name)
-        if value is None and name in ("resize", "limit"):
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise RecipeError(f"{name} is {value!r}; expected a whole number of at least {least}.")
-    if recipe.seed >= 2**63:
-        raise RecipeError(f"seed is {recipe.seed}; expected a number below 2**63.")
-    for name in ("lr", "mean", "std"):
-        value = getattr(recipe, name)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not -sys.float_info.max <= value <= sys.float_info.max  # a NaN isn't, either
-        ):
-            raise RecipeError(f"{name} is {value!r}; expected a finite number.")
-        if name != "mean" and value <= 0:
-            raise RecipeError(f"{name} is {value!r}; expected a number above 0.")
+    network: str | None
+    dataset: str | None
+    resize: int | None
+    mean: float | None
+    std: float | None
+    batch_size: int | None
+    optimizer: Optimizer | None
+    init: Initialisation | None
+    loss: Loss | None
+    seed: int | None
+    limit: int | None
+
+
+#: What a user may set by a flag, a TOML file or a keyword.
+SETTINGS: dict[str, Setting] = declared(Recipe)
 
 
 def from_dict(values: Mapping[str, Any]) -> Recipe:

@@ -17,7 +17,7 @@ from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.cuda import Cuda
 from fivebyfive.engines.eager import Eager
 from fivebyfive.engines.graphs import Replay
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.interface import Epoch, Job, Metrics
 from fivebyfive.lib.randomness import epoch_order
 from fivebyfive.recipes import Recipe
 
@@ -151,13 +151,13 @@ def build(name: str | Callable[[], nn.Module]) -> nn.Module:
 
 
 def eager(net: nn.Module, r: Recipe, data: Dataset, parts: int | None = None) -> Eager:
-    return Eager(net, r, data.train, data.test, CPU, parts)
+    return Eager(Job(net, r, data.train, data.test, CPU, parts))
 
 
 def recorded(
     net: nn.Module, r: Recipe, data: Dataset, recorder: Recorder, parts: int | None = None
 ) -> Cuda:
-    engine = Cuda(net, r, data.train, data.test, CPU, parts)
+    engine = Cuda(Job(net, r, data.train, data.test, CPU, parts))
     engine._graphs = recorder
     return engine
 

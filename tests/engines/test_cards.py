@@ -13,7 +13,7 @@ from fivebyfive.cli import program
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.cuda import AT_ONCE, WARM_UP, Cuda
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.interface import Epoch, Job, Metrics
 from fivebyfive.engines.precision import why_unsupported
 from fivebyfive.lib.errors import DeviceError
 from fivebyfive.recipes import Precision
@@ -24,7 +24,7 @@ from .recording import BATCH, NETWORKS, Forks, build, recipe, small, train
 @pytest.mark.parametrize("device", ["cpu", "mps"])
 def test_only_cards_have_it(device: str, data: Dataset) -> None:
     with pytest.raises(DeviceError, match=f"the cuda engine can't run: the device is {device}"):
-        engines.make("cuda", small(), recipe(), data.train, data.test, torch.device(device))
+        engines.make("cuda", Job(small(), recipe(), data.train, data.test, torch.device(device)))
 
 
 def test_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +54,7 @@ def test_computes_what_the_eager_engine_does(
     r = recipe(optimizer=optimizer, lr=0.002, loss=loss, precision=precision)
     net, results = build(name), []
     for kind in (Eager, Cuda):
-        engine = kind(copy.deepcopy(net), r, data.train, data.test, here())
+        engine = kind(Job(copy.deepcopy(net), r, data.train, data.test, here()))
         tallies = train(engine, data, range(1, 5))
         assert engine.notices() == []
         results.append(([tally.loss for tally in tallies], engine.network.state_dict()))
@@ -73,7 +73,7 @@ def test_computes_what_the_eager_engine_does(
 def test_goes_on_where_a_recording_fails(data: Dataset) -> None:
     net, results = build(lambda: nn.Sequential(small(), Forks())), []
     for kind in (Eager, Cuda):
-        engine = kind(copy.deepcopy(net), recipe(), data.train, data.test, here())
+        engine = kind(Job(copy.deepcopy(net), recipe(), data.train, data.test, here()))
         results.append([tally.loss for tally in train(engine, data, range(1, 4))])
     assert results[0] == pytest.approx(results[1], rel=1e-3)
     (notice,) = engine.notices()
@@ -90,7 +90,7 @@ def test_goes_on_where_memory_runs_out(kind: type[Eager], data: Dataset) -> None
     r, order = recipe(batch_size=batch), torch.arange(batch, device=here()) % len(data.train)
 
     def weights(micro_batch: int | None) -> tuple[Eager, dict[str, Tensor]]:
-        engine = kind(copy.deepcopy(net), r, data.train, data.test, here(), micro_batch)
+        engine = kind(Job(copy.deepcopy(net), r, data.train, data.test, here(), micro_batch))
         engine.train(Epoch(1, order, batch), 0, 1, Metrics())
         return engine, engine.network.state_dict()
 

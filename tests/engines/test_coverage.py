@@ -8,7 +8,7 @@ from torch import nn
 
 from fivebyfive import engines, networks, recipes
 from fivebyfive.engines.coverage import Coverage, coverage_of
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.interface import Epoch, Job, Metrics
 from fivebyfive.kernels import accelerate, tracing
 from fivebyfive.kernels.analysis import analyse
 from fivebyfive.kernels.library import report
@@ -28,7 +28,7 @@ def strided() -> nn.Sequential:
 
 def made(tiny, network: nn.Module, name: str = "cpu", **changes):
     recipe = recipes.get("lenet-d2l").but(**changes)
-    return engines.make(name, network, recipe, tiny.train, tiny.test, CPU)
+    return engines.make(name, Job(network, recipe, tiny.train, tiny.test, CPU))
 
 
 def test_a_whole_step(tiny):

@@ -13,9 +13,10 @@ from fivebyfive import datasets, networks, recipes
 from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.engines.cpu import Cpu
 from fivebyfive.engines.dropout import DropoutByImage
-from fivebyfive.engines.eager import LOSSES, Eager
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.eager import Eager
+from fivebyfive.engines.interface import Epoch, Job, Metrics
 from fivebyfive.kernels.library import VARIABLE, report
+from fivebyfive.lib.losses import LOSSES
 from fivebyfive.lib.randomness import epoch_order
 from fivebyfive.training.weights import build_seeded
 
@@ -23,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 def run(engine, network, recipe, data):
-    made = engine(copy.deepcopy(network), recipe, data.train, data.test, CPU)
+    made = engine(Job(copy.deepcopy(network), recipe, data.train, data.test, CPU))
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(1))
     epoch = Epoch(1, order, 16)
     tally, times = made.train(epoch, 0, 2, Metrics())
@@ -83,7 +84,7 @@ def test_dropout_as_a_function_is_drawn_as_in_the_eager_engine(tiny):
     torch.manual_seed(0)
     network, found = Dropping(), []
     for engine in (Cpu, Eager):
-        made = engine(copy.deepcopy(network), recipe, tiny.train, tiny.test, CPU)
+        made = engine(Job(copy.deepcopy(network), recipe, tiny.train, tiny.test, CPU))
         for number in (1, 2):
             tally, _ = made.train(Epoch(number, torch.arange(60), 20), 0, 3, Metrics())
             found.append(tally.loss)
@@ -94,7 +95,7 @@ def test_dropout_as_a_function_is_drawn_as_in_the_eager_engine(tiny):
 def test_hooks_see_every_step(tiny):
     recipe = recipes.get("lenet-d2l")
     network = networks.build("lenet")
-    engine = Cpu(network, recipe, tiny.train, tiny.test, CPU)
+    engine = Cpu(Job(network, recipe, tiny.train, tiny.test, CPU))
     seen = []
     network[3].register_forward_hook(lambda *_: seen.append(1))
     engine.train(Epoch(1, torch.arange(60), 20), 0, 3, Metrics())
@@ -116,7 +117,7 @@ def clear(weight):
 def test_hooks_on_gradients_are_heeded(kind, listen, tiny):
     network = networks.build("lenet")
     before = copy.deepcopy(network.state_dict())
-    engine = kind(network, recipes.get("lenet-d2l"), tiny.train, tiny.test, CPU)
+    engine = kind(Job(network, recipes.get("lenet-d2l"), tiny.train, tiny.test, CPU))
     listen(network[0].weight)
     engine.train(Epoch(1, torch.arange(60), 20), 0, 3, Metrics())
     assert torch.equal(network[0].weight, before["0.weight"])
@@ -145,7 +146,7 @@ def test_pytorch_takes_over_with_the_moments_that_are_there(tiny):
     network = networks.build("convnet")
     losses = []
     for engine in (Eager, Cpu):
-        made = engine(copy.deepcopy(network), recipe, tiny.train, tiny.test, CPU)
+        made = engine(Job(copy.deepcopy(network), recipe, tiny.train, tiny.test, CPU))
         epoch, tally = Epoch(1, torch.arange(60), 16), Metrics()
         for step in range(epoch.steps):
             if step == 2:
@@ -221,7 +222,8 @@ class Exact:
 def apart(recipe, data, count=200, engines=(Cpu,)):
     """How far each step's loss lies from float64's, relative to it: ``[engines, steps]``."""
     exact = Exact(recipe, data)
-    made = [engine(start(recipe, data), recipe, data.train, data.test, CPU) for engine in engines]
+    jobs = [Job(start(recipe, data), recipe, data.train, data.test, CPU) for _ in engines]
+    made = [engine(job) for engine, job in zip(engines, jobs, strict=True)]
     found = []
     for epoch, step in steps(recipe, data, count):
         loss = exact.step(epoch, step)
@@ -254,7 +256,7 @@ def test_every_step_is_that_of_float64(recipe, count, kink):
     """Taken from float64's own weights and moments each time, so that nothing can grow."""
     data = datasets.load("sample", limit=100 * recipe.batch_size)
     exact = Exact(recipe, data)
-    engine = Cpu(start(recipe, data), recipe, data.train, data.test, CPU)
+    engine = Cpu(Job(start(recipe, data), recipe, data.train, data.test, CPU))
     for epoch, step in steps(recipe, data, count):
         before = [parameter.detach().clone() for parameter in exact.network.parameters()]
         engine.network.load_state_dict(exact.network.state_dict())

@@ -21,7 +21,7 @@ from fivebyfive import engines, networks
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.dropout import DropoutByImage, dropped, keys, may_drop
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.interface import Epoch, Job, Metrics
 from fivebyfive.recipes import Recipe
 
 CPU = torch.device("cpu")
@@ -262,7 +262,7 @@ def test_splitting_changes_no_mask(
     epoch = Epoch(1, torch.randperm(60), 16)
     results = []
     for micro_batch in (None, 5, 1):
-        engine = kind(copy.deepcopy(net), recipe, tiny.train, tiny.test, CPU, micro_batch)
+        engine = kind(Job(copy.deepcopy(net), recipe, tiny.train, tiny.test, CPU, micro_batch))
         tally, _ = engine.train(epoch, 0, epoch.steps, Metrics())
         results.append((tally.loss, nn.utils.parameters_to_vector(engine.network.parameters())))
     for (loss, weights), (other_loss, other_weights) in itertools.pairwise(results):
@@ -296,7 +296,7 @@ def test_engines_train_networks_with_checkpoints(kind: type[Eager], tiny: Datase
         network = nn.Sequential(nn.Flatten(), nn.Linear(784, 20), Checkpointed(reentrant))
         nn.init.constant_(network[1].weight, 0.01)
         nn.init.zeros_(network[1].bias)
-        engine = kind(network, recipe, tiny.train, tiny.test, CPU)
+        engine = kind(Job(network, recipe, tiny.train, tiny.test, CPU))
         engine.train(Epoch(1, torch.arange(60), 16), 0, 4, Metrics())
         weights.append(nn.utils.parameters_to_vector(network.parameters()))
     assert weights[0].isfinite().all()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 
@@ -13,8 +14,10 @@ from fivebyfive import engines, networks, recipes
 from fivebyfive.datasets.pixels import Pixels
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.allocator import keep_large_buffers
-from fivebyfive.engines.eager import TEST_BATCH, Eager, lay_out, make_optimizer
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.eager import TEST_BATCH, Eager
+from fivebyfive.engines.interface import Epoch, Job, Metrics
+from fivebyfive.engines.layout import lay_out
+from fivebyfive.engines.optimizer import make_optimizer
 from fivebyfive.lib.errors import DeviceError, UnknownNameError
 from fivebyfive.lib.randomness import epoch_order
 from fivebyfive.memory.step import AllocationTracker
@@ -85,7 +88,7 @@ def test_computes_what_the_textbook_loop_computes(name: str, optimizer: str, tin
     r = recipe(optimizer=optimizer, lr=lr, loss=loss, mean=0.1307, std=0.3081)
     start = network(name)
     expected, trained = reference(start, r, tiny, 3, torch.float64)
-    engine = Eager(copy.deepcopy(start), r, tiny.train, tiny.test, CPU)
+    engine = Eager(Job(copy.deepcopy(start), r, tiny.train, tiny.test, CPU))
     for number, total in enumerate(expected, 1):
         each = epoch(tiny, number)
         tally, _ = engine.train(each, 0, each.steps, Metrics())
@@ -99,7 +102,7 @@ def test_computes_what_the_textbook_loop_computes(name: str, optimizer: str, tin
 def test_where_an_epoch_is_cut_changes_nothing(name: str, tiny: Dataset) -> None:
     results = []
     for cuts in ([0, 4], [0, 1, 2, 3, 4], [0, 3, 4]):
-        engine = Eager(network(name), recipe(), tiny.train, tiny.test, CPU)
+        engine = Eager(Job(network(name), recipe(), tiny.train, tiny.test, CPU))
         tally = Metrics()
         for first, stop in itertools.pairwise(cuts):
             tally, _ = engine.train(epoch(tiny), first, stop, tally)
@@ -125,7 +128,7 @@ def test_what_a_forward_draws_differs_between_steps_and_seeds(tiny: Dataset) -> 
     drawn = []
     for seed, micro_batch in ((0, None), (0, None), (1, None), (0, 8)):
         spy = Spy()
-        engine = Eager(spy, recipe(seed=seed), tiny.train, tiny.test, CPU, micro_batch)
+        engine = Eager(Job(spy, recipe(seed=seed), tiny.train, tiny.test, CPU, micro_batch))
         engine.train(epoch(tiny), 0, 4, Metrics())
         drawn.append(spy.drawn)
     assert len(set(drawn[0])) == 4
@@ -137,7 +140,7 @@ def test_what_a_forward_draws_differs_between_steps_and_seeds(tiny: Dataset) -> 
 
 
 def test_the_programs_random_state_is_its_own(tiny: Dataset) -> None:
-    engine = Eager(network("small"), recipe(), tiny.train, tiny.test, CPU)
+    engine = Eager(Job(network("small"), recipe(), tiny.train, tiny.test, CPU))
     torch.manual_seed(9)
     expected = torch.rand(4)
     torch.manual_seed(9)
@@ -148,7 +151,7 @@ def test_the_programs_random_state_is_its_own(tiny: Dataset) -> None:
 
 def test_tests_the_whole_split_without_training(tiny: Dataset) -> None:
     net = network("small")
-    engine = Eager(net, recipe(resize=None), tiny.train, tiny.test, CPU)
+    engine = Eager(Job(net, recipe(resize=None), tiny.train, tiny.test, CPU))
     net.train()
     before = [p.clone() for p in net.parameters()]
     tally = engine.evaluate()
@@ -186,13 +189,13 @@ def test_laying_out_changes_no_weight_that_is_computed() -> None:
 def test_frozen_parts_keep_their_mode_and_a_tested_network_trains(tiny: Dataset) -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
     net[2].eval()
-    engine = Eager(net, recipe(), tiny.train, tiny.test, CPU)
+    engine = Eager(Job(net, recipe(), tiny.train, tiny.test, CPU))
     engine.train(epoch(tiny), 0, 2, Metrics())
     engine.evaluate()
     assert net.training
     assert not net[2].training
     assert net[2].num_batches_tracked == 0
-    assert Eager(net.eval(), recipe(), tiny.train, tiny.test, CPU).network.training
+    assert Eager(Job(net.eval(), recipe(), tiny.train, tiny.test, CPU)).network.training
 
 
 def test_frozen_parameters_stay() -> None:
@@ -219,18 +222,17 @@ def test_the_epochs_batches_are_all_its_images() -> None:
 
 
 def test_engines_by_name(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engines.make("eager", network("small"), recipe(), tiny.train, tiny.test, CPU).name
+    job = Job(network("small"), recipe(), tiny.train, tiny.test, CPU)
+    assert engines.make("eager", job).name == "eager"
     monkeypatch.setenv("FIVEBYFIVE_KERNELS", "none")
-    assert engines.make("auto", network("small"), recipe(), tiny.train, tiny.test, CPU).name == (
-        "eager"
-    )
+    assert engines.make("auto", job).name == "eager"
     with pytest.raises(DeviceError, match=r"turned off by .*--engine eager runs everywhere"):
-        engines.make("cpu", network("small"), recipe(), tiny.train, tiny.test, CPU)
+        engines.make("cpu", job)
     monkeypatch.delenv("FIVEBYFIVE_KERNELS")
     with pytest.raises(DeviceError, match="the device is cuda"):
-        engines.make("cpu", network("small"), recipe(), tiny.train, tiny.test, torch.device("cuda"))
+        engines.make("cpu", dataclasses.replace(job, device=torch.device("cuda")))
     with pytest.raises(UnknownNameError, match="Did you mean 'eager'"):
-        engines.make("eagre", network("small"), recipe(), tiny.train, tiny.test, CPU)
+        engines.make("eagre", job)
 
 
 def test_malloc_is_told_once_and_says_whether_it_could_be() -> None:
@@ -241,7 +243,7 @@ def test_malloc_is_told_once_and_says_whether_it_could_be() -> None:
 def test_a_stretch_ends_with_the_step_that_diverged(name: str, tiny: Dataset) -> None:
     recipe = recipes.get("convnet-mnist").but(batch_size=7, lr=1e30, optimizer="sgd")
     network = build_seeded(lambda: networks.build("convnet", 1, 3), "default", 0, torch.empty(0))
-    engine = engines.make(name, network, recipe, tiny.train, tiny.test, torch.device("cpu"))
+    engine = engines.make(name, Job(network, recipe, tiny.train, tiny.test, torch.device("cpu")))
     epoch = Epoch(1, torch.arange(60), 7)
     tally, _ = engine.train(epoch, 0, 6, Metrics())
     assert not math.isfinite(tally.loss)

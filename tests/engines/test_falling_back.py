@@ -12,7 +12,7 @@ from fivebyfive import networks
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.cpu import Cpu
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.interface import Metrics
+from fivebyfive.engines.interface import Job, Metrics
 from fivebyfive.kernels.library import report
 
 from .comparing import same
@@ -34,7 +34,7 @@ def test_the_kernels_run_out_of_memory(
 ) -> None:
     r = recipe(optimizer="adam", lr=0.001)
     failing, started = (
-        Cpu(copy.deepcopy(lenet), r, tiny.train, tiny.test, CPU, micro_batch)
+        Cpu(Job(copy.deepcopy(lenet), r, tiny.train, tiny.test, CPU, micro_batch))
         for micro_batch in (None, BATCH // 2)
     )
     assert failing._stepper is not None
@@ -54,7 +54,7 @@ def test_the_kernels_run_out_of_memory(
 def test_the_kernels_run_out_of_memory_in_the_test(
     lenet: nn.Module, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Cpu(lenet, recipe(), tiny.train, tiny.test, CPU)
+    engine = Cpu(Job(lenet, recipe(), tiny.train, tiny.test, CPU))
     expected = engine.evaluate()
     monkeypatch.setattr(engine._stepper, "evaluate", no_room)
     found = engine.evaluate()
@@ -67,7 +67,7 @@ def test_pytorch_goes_on_with_the_kernels_moments(lenet: nn.Module, tiny: Datase
     each = epoch(tiny)
     losses = []
     for kind in (Cpu, Eager):
-        engine = kind(copy.deepcopy(lenet), r, tiny.train, tiny.test, CPU)
+        engine = kind(Job(copy.deepcopy(lenet), r, tiny.train, tiny.test, CPU))
         tally, _ = engine.train(each, 0, 2, Metrics())
         engine.micro_batch = 8
         losses.append(engine.train(each, 2, each.steps, tally)[0].loss)

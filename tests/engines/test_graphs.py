@@ -16,6 +16,7 @@ from fivebyfive import networks
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines import eager, graphs
 from fivebyfive.engines.cuda import Cuda
+from fivebyfive.engines.interface import Job
 
 from .recording import BATCH, build, recipe
 
@@ -98,7 +99,7 @@ def test_a_step_stays_on_the_device(
     net = networks.build(name) if name == "alexnet" else build(name)
     loss = "nll" if name == "convnet" else "cross-entropy"
     r = recipe(resize=224 if name == "alexnet" else None, loss=loss)
-    engine = Cuda(net, r, data.train, data.test, torch.device("meta"))
+    engine = Cuda(Job(net, r, data.train, data.test, torch.device("meta")))
     with Staying("meta") as staying:
         engine._compute(BATCH, 2)
     assert staying.count > 50

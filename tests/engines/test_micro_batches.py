@@ -14,7 +14,7 @@ from torch import nn
 from fivebyfive import engines, networks
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.interface import Metrics
+from fivebyfive.engines.interface import Job, Metrics
 from fivebyfive.engines.micro_batches import in_parts, parts
 from fivebyfive.lib.errors import RecipeError
 
@@ -46,7 +46,7 @@ def test_gradients_of_parts_are_those_of_the_whole(micro_batch: int, tiny: Datas
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 20), nn.Tanh(), nn.Linear(20, 3))
     exact = copy.deepcopy(net).double()
-    engine = Eager(net, recipe(lr=1e-9), tiny.train, tiny.test, CPU, micro_batch)
+    engine = Eager(Job(net, recipe(lr=1e-9), tiny.train, tiny.test, CPU, micro_batch))
     each = epoch(tiny)
     for step in (0, each.steps - 1):
         tally, _ = engine.train(each, step, step + 1, Metrics())
@@ -73,17 +73,18 @@ def test_gradients_of_parts_are_those_of_the_whole(micro_batch: int, tiny: Datas
 )
 def test_refuses_what_cant_be(micro_batch: Any, message: str, tiny: Dataset) -> None:
     with pytest.raises(RecipeError, match=message):
-        engines.make("eager", network(), recipe(), tiny.train, tiny.test, CPU, micro_batch)
+        engines.make("eager", Job(network(), recipe(), tiny.train, tiny.test, CPU, micro_batch))
 
 
 def test_warns_where_batches_are_normalised(tiny: Dataset) -> None:
-    engine = engines.make("eager", network(), recipe(), tiny.train, tiny.test, CPU, 4)
+    engine = engines.make("eager", Job(network(), recipe(), tiny.train, tiny.test, CPU, 4))
     (notice,) = engine.notices()
     assert notice.kind == "batch-statistics"
     assert "now at most 4 instead of 16: that changes its results" in notice.message
     for net, micro_batch in ((network(), None), (networks.build("lenet", classes=3), 4)):
-        engine = engines.make("eager", net, recipe(), tiny.train, tiny.test, CPU, micro_batch)
+        engine = engines.make("eager", Job(net, recipe(), tiny.train, tiny.test, CPU, micro_batch))
         assert engine.notices() == []
     frozen = network()
     frozen[1].eval()
-    assert engines.make("eager", frozen, recipe(), tiny.train, tiny.test, CPU, 4).notices() == []
+    job = Job(frozen, recipe(), tiny.train, tiny.test, CPU, 4)
+    assert engines.make("eager", job).notices() == []

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fivebyfive import engines
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.interface import Metrics
+from fivebyfive.engines.eager import FIRST_STEPS, Eager
+from fivebyfive.engines.interface import Job, Metrics
 from fivebyfive.engines.out_of_memory import is_out_of_memory
 from fivebyfive.lib.errors import OutOfMemoryError
 
@@ -46,7 +46,7 @@ def test_goes_on_as_if_started_so(
     kind: type[Eager], optimizer: str, place: str, error: Exception, tiny: Dataset
 ) -> None:
     r = recipe(optimizer=optimizer)
-    failing = kind(network(), r, tiny.train, tiny.test, CPU)
+    failing = kind(Job(network(), r, tiny.train, tiny.test, CPU))
     if place == "optimizer":
         fail_once(failing, error)
         fits = BATCH // 2
@@ -54,7 +54,7 @@ def test_goes_on_as_if_started_so(
         guard = guard_of(failing)
         guard.most, guard.place, guard.error = 5, place, error
         fits = BATCH // 4
-    started = kind(network(), r, tiny.train, tiny.test, CPU, fits)
+    started = kind(Job(network(), r, tiny.train, tiny.test, CPU, fits))
     each = epoch(tiny)
     tallies = [engine.train(each, 0, each.steps, Metrics())[0] for engine in (failing, started)]
     assert failing.micro_batch == started.micro_batch == fits
@@ -68,28 +68,41 @@ def test_goes_on_as_if_started_so(
     assert failing.notices() == []
 
 
+@pytest.mark.parametrize("done", [1, FIRST_STEPS])
 @pytest.mark.parametrize("kind", engines.ENGINES.values())
-def test_in_the_middle_of_a_run(kind: type[Eager], tiny: Dataset) -> None:
+def test_in_the_middle_of_a_run(kind: type[Eager], done: int, tiny: Dataset) -> None:
     each = epoch(tiny)
     runs = []
     for way in ("fails", "set"):
-        engine = kind(network(), recipe(optimizer="adam"), tiny.train, tiny.test, CPU)
-        tally, _ = engine.train(each, 0, 2, Metrics())
+        engine = kind(Job(network(), recipe(optimizer="adam"), tiny.train, tiny.test, CPU))
+        tally, _ = engine.train(each, 0, done, Metrics())
         if way == "set":
             engine.micro_batch = 8
         else:
             guard_of(engine).most = 8
-        engine.train(each, 2, each.steps, tally)
-        runs.append(engine)
-    same(*runs)
+        tally, _ = engine.train(each, done, each.steps, tally)
+        runs.append((engine, tally))
+    (failed, one), (started, other) = runs
+    assert one == other
+    if done < FIRST_STEPS:
+        same(failed, started)
+        return
+    # Where as many images had fitted before, running statistics have seen some of them twice.
+    seen = [dict(engine.network.named_buffers())["1.num_batches_tracked"] for engine, _ in runs]
+    assert seen[0] == seen[1] + 1
+    for engine, _ in runs:
+        for buffer in engine.network.buffers():
+            buffer.zero_()
+    same(failed, started)
 
 
 @pytest.mark.parametrize("allocation", range(6))
 def test_adams_first_step_fails_while_it_makes_its_moments(
     allocation: int, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Eager(network(), recipe(optimizer="adam"), tiny.train, tiny.test, CPU)
-    started = Eager(network(), recipe(optimizer="adam"), tiny.train, tiny.test, CPU, BATCH // 2)
+    r = recipe(optimizer="adam")
+    engine = Eager(Job(network(), r, tiny.train, tiny.test, CPU))
+    started = Eager(Job(network(), r, tiny.train, tiny.test, CPU, BATCH // 2))
     step, zeros_like, calls = engine.optimizer.step, torch.zeros_like, iter(range(100))
 
     def no_room(*args: Any, **kwargs: Any) -> Tensor:
@@ -111,7 +124,7 @@ def test_adams_first_step_fails_while_it_makes_its_moments(
 
 @pytest.mark.parametrize("kind", engines.ENGINES.values())
 def test_the_test_splits_on_its_own(kind: type[Eager], tiny: Dataset) -> None:
-    engine = kind(network(), recipe(), tiny.train, tiny.test, CPU)
+    engine = kind(Job(network(), recipe(), tiny.train, tiny.test, CPU))
     expected = engine.evaluate()
     guard = guard_of(engine)
     guard.most = 6
@@ -129,7 +142,7 @@ def test_the_test_splits_on_its_own(kind: type[Eager], tiny: Dataset) -> None:
 
 @pytest.mark.parametrize("kind", engines.ENGINES.values())
 def test_a_single_image_too_many(kind: type[Eager], tiny: Dataset) -> None:
-    engine = kind(network(), recipe(), tiny.train, tiny.test, CPU)
+    engine = kind(Job(network(), recipe(), tiny.train, tiny.test, CPU))
     guard = guard_of(engine)
     guard.most = 0
     guard.error = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate"
@@ -157,11 +170,11 @@ def test_too_little_memory_for_network_and_data(
     with pytest.raises(
         OutOfMemoryError, match=r"before the first step: 2.15 GB more were asked for"
     ):
-        engines.make("eager", net, recipe(), tiny.train, tiny.test, CPU)
+        engines.make("eager", Job(net, recipe(), tiny.train, tiny.test, CPU))
 
 
 def test_other_errors_are_the_users_to_see(tiny: Dataset) -> None:
-    engine = Eager(network(), recipe(), tiny.train, tiny.test, CPU)
+    engine = Eager(Job(network(), recipe(), tiny.train, tiny.test, CPU))
     guard = guard_of(engine)
     guard.most, guard.error = 0, RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
@@ -198,7 +211,7 @@ def test_a_failed_attempt_keeps_no_tensor_alive(tiny: Dataset) -> None:
 
     first, *rest = network()
     net = nn.Sequential(first, Watching(), *rest)
-    engine = Eager(net, recipe(), tiny.train, tiny.test, CPU)
+    engine = Eager(Job(net, recipe(), tiny.train, tiny.test, CPU))
     guard = guard_of(engine)
     guard.most, guard.place = 5, "backward"
     alive.clear()

@@ -13,7 +13,7 @@ from fivebyfive import engines, networks
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines import auto_precision, precision
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.interface import Epoch, Job, Metrics
 from fivebyfive.engines.precision import rounding_to_tf32, why_unsupported
 from fivebyfive.lib.errors import DeviceError
 from fivebyfive.recipes import Recipe
@@ -61,7 +61,7 @@ def test_bf16_computes_in_it_and_keeps_the_rest_in_fp32(name: str, tiny: Dataset
     for kind in ("fp32", "bf16"):
         net = network()
         r = recipe(precision=kind)
-        engine = engines.make(name, net, r, tiny.train, tiny.test, CPU, 8)
+        engine = engines.make(name, Job(net, r, tiny.train, tiny.test, CPU, 8))
         spy = net[2]
         assert isinstance(spy, Spy)
         spy.seen.clear()
@@ -80,18 +80,18 @@ def test_bf16_computes_in_it_and_keeps_the_rest_in_fp32(name: str, tiny: Dataset
 def test_bf16_leaves_the_kernels_alone(tiny: Dataset) -> None:
     net = networks.build("lenet", classes=3)
     r = recipe(precision="bf16")
-    asked = engines.make("cpu", copy.deepcopy(net), r, tiny.train, tiny.test, CPU)
-    eager = engines.make("eager", copy.deepcopy(net), r, tiny.train, tiny.test, CPU)
+    asked = engines.make("cpu", Job(copy.deepcopy(net), r, tiny.train, tiny.test, CPU))
+    eager = engines.make("eager", Job(copy.deepcopy(net), r, tiny.train, tiny.test, CPU))
     assert asked.train(epoch(), 0, 4, Metrics())[0] == eager.train(epoch(), 0, 4, Metrics())[0]
     assert asked.evaluate() == eager.evaluate()
 
 
 def test_what_the_device_lacks_is_said(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match=r"precision tf32 can't be had on cpu: only CUDA cards"):
-        engines.make("eager", network(), recipe(precision="tf32"), tiny.train, tiny.test, CPU)
+        engines.make("eager", Job(network(), recipe(precision="tf32"), tiny.train, tiny.test, CPU))
     monkeypatch.setattr(precision, "_has_bf16", lambda _: False)
     with pytest.raises(DeviceError, match=r"no instructions for bfloat16\. Here there are: fp32\."):
-        engines.make("auto", network(), recipe(precision="bf16"), tiny.train, tiny.test, CPU)
+        engines.make("auto", Job(network(), recipe(precision="bf16"), tiny.train, tiny.test, CPU))
 
 
 @pytest.mark.parametrize("rounding", [True, False])
@@ -126,7 +126,7 @@ def test_auto_takes_the_fastest_and_says_so(
     before = copy.deepcopy(net.state_dict())
     state = torch.get_rng_state()
     r = recipe(precision="auto")
-    engine = engines.make("auto", net, r, tiny.train, tiny.test, CPU)
+    engine = engines.make("auto", Job(net, r, tiny.train, tiny.test, CPU))
     assert tried == ["fp32", "bf16"]
     assert engine.recipe == r.but(precision=faster)
     (notice,) = engine.notices()
@@ -139,11 +139,12 @@ def test_auto_takes_the_fastest_and_says_so(
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in net.state_dict().items():
         assert torch.equal(value, before[name])
-    plain = engines.make("auto", network(), engine.recipe, tiny.train, tiny.test, CPU)
+    plain = engines.make("auto", Job(network(), engine.recipe, tiny.train, tiny.test, CPU))
     assert engine.train(epoch(), 0, 4, Metrics())[0] == plain.train(epoch(), 0, 4, Metrics())[0]
 
 
 def test_auto_measures_for_real(tiny: Dataset) -> None:
-    engine = engines.make("auto", network(), recipe(precision="auto"), tiny.train, tiny.test, CPU)
+    job = Job(network(), recipe(precision="auto"), tiny.train, tiny.test, CPU)
+    engine = engines.make("auto", job)
     assert engine.recipe.precision in ("fp32", "bf16")
     assert engine.notices()[0].message.startswith("precision auto: a step in")

@@ -34,9 +34,6 @@ class Canned(ProcessGroup):
         return both if self.is_main else both[::-1]
 
     def quit(self, status: int) -> NoReturn:
-        self.leave(status)
-
-    def leave(self, status: int) -> NoReturn:
         raise SystemExit(status)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.cpu import Cpu
 from fivebyfive.engines.eager import Eager
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.interface import Epoch, Job, Metrics
 from fivebyfive.engines.precision import why_unsupported
 from fivebyfive.engines.rewrites import rewritten
 from fivebyfive.recipes import Recipe
@@ -151,7 +151,7 @@ def train(
     """Four steps and a test; ``most``: the images that there is memory for."""
     network = small()
     recipe = Recipe(name="t", network="t", batch_size=16, lr=0.1).but(precision=precision)
-    engine = kind(network, recipe, data.train, data.test, CPU, micro_batch)
+    engine = kind(Job(network, recipe, data.train, data.test, CPU, micro_batch))
     guard = guard_of(engine)
     guard.most = most
     tally, _ = engine.train(Epoch(1, torch.arange(60), 16), 0, 4, Metrics())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fivebyfive import engines
 from fivebyfive.datasets.splits import Split
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.interface import Epoch, Job, Metrics
 from fivebyfive.kernels.library import report
 from fivebyfive.lib.errors import OutOfMemoryError
 from fivebyfive.recipes import Recipe
@@ -33,7 +33,7 @@ from torch import nn
 from fivebyfive import engines
 from fivebyfive.datasets.splits import Split
 from fivebyfive.engines.allocator import release
-from fivebyfive.engines.interface import Epoch, Metrics
+from fivebyfive.engines.interface import Epoch, Job, Metrics
 from fivebyfive.recipes import Recipe
 
 kind, room, side, *at_a_time = sys.argv[1], *map(int, sys.argv[2:])
@@ -54,7 +54,7 @@ recipe = Recipe(name="t", network="t", batch_size=64, lr=0.01, resize=side, opti
 device = torch.device("cpu")
 name = "cpu" if kind == "kernels" else kind
 def make(net, micro_batch):
-    return engines.make(name, net, recipe, train, test, device, micro_batch)
+    return engines.make(name, Job(net, recipe, train, test, device, micro_batch))
 
 warm = make(copy.deepcopy(net), 1)
 warm.train(Epoch(1, torch.arange(1), 64), 0, 1, Metrics())
@@ -132,7 +132,7 @@ def test_one_image_that_doesnt_fit_is_told() -> None:
     split = Split(torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64))
     network = nn.Sequential(Greedy(), nn.Linear(784, 3))
     recipe = Recipe(name="t", network="t", batch_size=8, lr=0.1)
-    engine = engines.make("eager", network, recipe, split, split, torch.device("cpu"))
+    engine = engines.make("eager", Job(network, recipe, split, split, torch.device("cpu")))
     with pytest.raises(OutOfMemoryError) as caught:
         engine.train(Epoch(1, torch.arange(8), 8), 0, 1, Metrics())
     message = str(caught.value)

@@ -1,4 +1,4 @@
-"""Several processes compute what one computes, also where memory runs out in one of them."""
+"""Several processes compute what one computes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
 import fivebyfive as fbf
 from fivebyfive.training.signals import Interrupted
 
 from .conftest import NETWORKS
-from .late_memory import HUNGRY
 from .ranks import finished, needs_gloo, rows, torchrun, train
 
 pytestmark = [needs_gloo, pytest.mark.usefixtures("one_thread")]
@@ -29,17 +27,13 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "lenet": {"what": "lenet"},
     "dropout": {"what": "nets.py:alexnet_small", "optimizer": "sgd", "lr": 0.01},
     "parts": {"what": "nets.py:alexnet_small", "optimizer": "sgd", "lr": 0.01, "micro_batch": 4},
-    "hungry": {"what": "nets.py:hungry", "optimizer": "sgd", "lr": 0.01},
-    "forward": {"what": "nets.py:late_forward", "lr": 0.0005},
-    "backward": {"what": "nets.py:late_backward", "lr": 0.0005},
-    "other": {"what": "nets.py:late_other", "lr": 0.0005},
 }
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ranks")
-    (folder / "nets.py").write_text(NETWORKS + HUNGRY)
+    (folder / "nets.py").write_text(NETWORKS)
     return folder
 
 
@@ -133,33 +127,6 @@ def test_both_know_the_result_and_the_first_alone_tells(
     told = together["errors"]
     assert told.count("recipe: ") == told.count("2 processes share each batch") == len(TRAININGS)
     assert told.count("epoch  1/10") == len(TRAININGS)
-
-
-def test_where_memory_runs_out_in_one_all_split_the_batch(
-    place: Path, together: dict[str, Any]
-) -> None:
-    run = place / "two-hungry"
-    weights = load_file(run / "model.safetensors")
-    for key, value in load_file(place / "two-parts" / "model.safetensors").items():
-        assert torch.equal(weights[key], value)
-    told = [row["message"] for row in fbf.load_run(run).metrics() if row["event"] == "notice"]
-    split = [message for message in told if message.startswith("out of memory at 17 images")]
-    assert len(split) == 1
-    assert "from here on 5 × 4 or 3" in split[0]
-
-
-def test_where_it_runs_out_later_all_do_the_step_again_in_parts(
-    place: Path, together: dict[str, Any]
-) -> None:
-    weights = load_file(place / "two-forward" / "model.safetensors")
-    for name in ("forward", "backward", "other"):
-        run = place / f"two-{name}"
-        for key, value in load_file(run / "model.safetensors").items():
-            assert torch.equal(weights[key], value)
-        notices = [row for row in fbf.load_run(run).metrics() if row["event"] == "notice"]
-        (split,) = [each for each in notices if each["kind"] == "out-of-memory"]
-        assert "from here on 5 × 4 or 3" in split["message"]
-        assert split["epoch"] == 2
 
 
 @pytest.mark.faults

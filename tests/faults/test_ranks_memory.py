@@ -1,4 +1,4 @@
-"""Memory runs out in one of several processes, outside the network: in its data or optimizer."""
+"""Memory that runs out in one of several processes ends all of them, with what to do."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+import fivebyfive as fbf
+
 from .ranks import finished, needs_gloo, statuses, torchrun
 
-pytestmark = [needs_gloo, pytest.mark.faults]
+pytestmark = [needs_gloo, pytest.mark.usefixtures("one_thread")]
 
+#: Trains; process ``rank`` finds no memory in ``place`` from the ``first`` time on.
 START = """
 import os, sys
 import torch
@@ -20,49 +23,66 @@ from fivebyfive.datasets.pixels import Pixels
 calls = []
 def fail(*_):
     calls.append(1)
-    if {first} <= len(calls) < {first} + {times}:
+    if len(calls) >= {first}:
         raise torch.OutOfMemoryError("out of memory")
 
-def gather(*given, plain=Pixels.__call__):
-    if torch.is_grad_enabled():
+class Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, images):
+        return images.view_as(images)
+    @staticmethod
+    def backward(ctx, gradients):
         fail()
-    return plain(*given)
+        return gradients
 
-if os.environ.get("RANK") == "1":
-    {put}
-options = "lenet --data sample --limit 170 --batch-size 17 --optimizer adam --lr 0.01 --epochs 2"
-sys.argv[1:] = ["train", *options.split(), "--device", "cpu"]
+def gather(*given, plain=Pixels.__call__):
+    if torch.is_grad_enabled() and {place!r} == "data":
+        fail()
+    images = plain(*given)
+    return Backward.apply(images.requires_grad_()) if {place!r} == "backward" else images
+
+if os.environ.get("RANK") == {rank!r}:
+    Pixels.__call__ = gather
+    if {place!r} == "optimizer":
+        register(fail)
+options = "lenet --data sample --limit 170 --batch-size 17 --optimizer adam --lr 0.01 --epochs 9"
+sys.argv[1:] = ["train", *options.split(), "--device", "cpu", "--run", "r"]
 sys.exit(program())
 """
 
 
-def start(cwd: Path, **how: object) -> tuple[int, str]:
-    (cwd / "start.py").write_text(START.format(**how))
-    process = torchrun(2, "start.py", cwd=cwd)
+@pytest.mark.parametrize(
+    ("rank", "place", "first"),
+    [
+        ("1", "data", 13),
+        *(
+            pytest.param(*case, marks=pytest.mark.faults)
+            for case in (
+                ("0", "data", 13),
+                ("1", "data", 3),  # in the first step: two calls come before
+                ("1", "backward", 4),
+                ("0", "backward", 14),
+                ("1", "optimizer", 5),
+                ("0", "optimizer", 1),
+            )
+        ),
+    ],
+)
+def test_all_end_with_advice(tmp_path: Path, rank: str, place: str, first: int) -> None:
+    """Of 17 images the first process computes 9 and the second 8."""
+    (tmp_path / "start.py").write_text(START.format(rank=rank, place=place, first=first))
+    process = torchrun(2, "start.py", cwd=tmp_path)
     _, errors = finished(process)
-    assert process.returncode is not None
-    return process.returncode, errors
-
-
-@pytest.mark.parametrize("first", [3, 4, 5])
-def test_memory_that_runs_out_before_the_forward_of_one(tmp_path: Path, first: int) -> None:
-    """In the first steps: two calls come before, and the second step adds up other buckets."""
-    status, errors = start(tmp_path, first=first, times=1, put="Pixels.__call__ = gather")
-    assert status == 0, errors
-    assert errors.count("out of memory at 17 images at a time: from here on 3 × 6 or 5") == 1
-
-
-def test_memory_that_runs_out_in_the_optimizer_of_one(tmp_path: Path) -> None:
-    """The others have done their step or are doing it; it can be tried once more, with room."""
-    status, errors = start(tmp_path, first=5, times=1, put="register(fail)")
-    assert status == 0, errors
-    assert "out of memory" not in errors
-
-
-def test_memory_that_runs_out_twice_in_the_optimizer_of_one(tmp_path: Path) -> None:
-    status, errors = start(tmp_path, first=5, times=2, put="register(fail)")
-    assert status != 0
-    assert "fivebyfive: process 1 ran out of memory on cpu in the optimizer's step" in errors
-    assert "Go on with fewer images at a time: --micro-batch 8." in errors
+    images, fewer = {"0": (9, 4), "1": (8, 4)}[rank]
+    assert process.returncode != 0
+    message = f"fivebyfive: process {rank} ran out of memory on cpu with {images} images at a time"
+    assert errors.count(message) == 1, errors
+    assert f"Go on with fewer at a time: --micro-batch {fewer}." in errors
+    assert errors.count("Traceback (most recent call last)") == 1  # torchrun's own
     assert 1 in statuses(errors)
     assert 0 not in statuses(errors)
+    run = fbf.load_run(tmp_path / "r")
+    assert run.info["state"] == "failed"
+    if first > 12:  # the first epoch was done, and is kept
+        assert rank == "0" or "Go on with: fivebyfive train --resume r" in errors
+        assert [row["epoch"] for row in run.metrics() if row["event"] == "epoch"] == [1]

@@ -43,7 +43,10 @@ def test_what_cannot_be_is_told_once(tmp_path: Path, case: str) -> None:
 
 
 DIFFERENT = {
-    "version": ("fivebyfive.__version__ = '0.0'", "the version of fivebyfive is"),
+    "version": (
+        "import fivebyfive.version as v; v.__version__ = '0.0'",
+        "the version of fivebyfive is",
+    ),
     "torch": ("import torch; torch.__version__ = '0.0'", "the version of PyTorch is"),
     "recipe": ("sys.argv += ['--lr', '0.5']", "the setting lr is 0.9 in process 0 and 0.5 in"),
     "data": ("sys.argv += ['--data', 'other']", "the content of "),

@@ -12,6 +12,7 @@ from fivebyfive import networks
 from fivebyfive.kernels.accelerate import accelerate
 from fivebyfive.kernels.analysis import analyse
 from fivebyfive.kernels.stepper import Stepper, StepSums
+from fivebyfive.optimizers import OPTIMIZERS
 
 SHAPE = (1, 28, 28)
 TABLE = torch.arange(256) / 255
@@ -37,6 +38,12 @@ def make(name, rate=0.5):
     return network, torch.optim.Adam(network.parameters(), lr=1e-4)
 
 
+def stepping(network, optimizer):
+    """A stepper that takes the optimizer's steps."""
+    rule = OPTIMIZERS[type(optimizer).__name__.lower()].rule
+    return Stepper(analyse(network, SHAPE).whole, SHAPE, TABLE, optimizer, rule)
+
+
 @pytest.mark.parametrize("name", ["lenet", "convnet"])
 def test_steps_of_any_size_have_the_losses_of_float64(name):
     # How the named recipes keep to float64 over 200 steps is tested with the engine.
@@ -45,7 +52,7 @@ def test_steps_of_any_size_have_the_losses_of_float64(name):
     exact = copy.deepcopy(network).double()
     settings = {key: value for key, value in optimizer.defaults.items() if key in ("lr", "betas")}
     reference = type(optimizer)(exact.parameters(), **settings)
-    stepper = Stepper(analyse(network, SHAPE).whole, SHAPE, TABLE, optimizer)
+    stepper = stepping(network, optimizer)
     generator = torch.Generator().manual_seed(1)
     for size in (16, 9, 1, 17, 32, 33, 96, 100) * 4:
         order = torch.randperm(len(images), generator=generator)[:size]
@@ -66,7 +73,7 @@ def test_any_number_of_threads_gives_the_same_bits(isa, name, monkeypatch):
     for threads in (1, 2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         network, optimizer = make(name)
-        stepper = Stepper(analyse(network, SHAPE).whole, SHAPE, TABLE, optimizer)
+        stepper = stepping(network, optimizer)
         sums = StepSums()
         for first in range(0, 160, 70):
             stepper.train(images, labels, torch.arange(160)[first : first + 70], sums)
@@ -93,7 +100,7 @@ def test_losses_and_right_answers_are_pytorchs(isa, name, count):
         scores = copy.deepcopy(network).double()(TABLE.double()[images.long()])
     loss = F.cross_entropy(scores, labels, reduction="sum").item()
     correct = int((scores.argmax(1) == labels).sum())
-    stepper = Stepper(analyse(network, SHAPE).whole, SHAPE, TABLE, optimizer)
+    stepper = stepping(network, optimizer)
     for given in (images, images / 255):
         sums = StepSums()
         stepper.evaluate(given, labels, sums)
@@ -106,7 +113,7 @@ def test_an_optimizers_own_step_can_go_on_where_the_stepper_left_off():
     images, labels = learnable(32)
     order = torch.arange(32)
     (one, first), (two, second) = make("convnet"), make("convnet")
-    stepper = Stepper(analyse(one, SHAPE).whole, SHAPE, TABLE, first)
+    stepper = stepping(one, first)
     for _ in range(3):
         stepper.train(images, labels, order, StepSums())
     for _ in range(4):
@@ -126,7 +133,7 @@ def test_a_checkpoint_loaded_in_between_is_followed(name):
     images, labels = learnable(32)
     order = torch.arange(32)
     network, optimizer = make(name)
-    stepper = Stepper(analyse(network, SHAPE).whole, SHAPE, TABLE, optimizer)
+    stepper = stepping(network, optimizer)
     stepper.train(images, labels, order, StepSums())
     saved = copy.deepcopy((network.state_dict(), optimizer.state_dict()))
     stepper.train(images, labels, order, StepSums())
@@ -134,7 +141,7 @@ def test_a_checkpoint_loaded_in_between_is_followed(name):
     network.load_state_dict(saved[0], assign=True)
     optimizer.param_groups[0]["params"] = list(network.parameters())
     optimizer.load_state_dict(saved[1])
-    other = Stepper(analyse(network, SHAPE).whole, SHAPE, TABLE, optimizer)
+    other = stepping(network, optimizer)
     other.train(images, labels, order, StepSums())
     assert all(torch.equal(a, expected[key]) for key, a in network.state_dict().items())
     with torch.no_grad():
@@ -153,7 +160,7 @@ def test_frozen_parameters_stay(isa):
     network[9].weight.requires_grad_(False)
     before = copy.deepcopy(network.state_dict())
     trained = [p for p in network.parameters() if p.requires_grad]
-    stepper = Stepper(analyse(network, SHAPE).whole, SHAPE, TABLE, torch.optim.SGD(trained, lr=0.5))
+    stepper = stepping(network, torch.optim.SGD(trained, lr=0.5))
     stepper.train(images, labels, torch.arange(20), StepSums())
     changed = {key for key, value in network.state_dict().items() if not value.equal(before[key])}
     assert changed == before.keys() - {"0.weight", "0.bias", "9.weight"}
@@ -166,7 +173,7 @@ def test_a_diverging_run_shows_nan(isa, bad):
     with torch.no_grad():
         network.conv1.weight[0, 0, 2, 2] = bad
     expected = F.nll_loss(copy.deepcopy(network)(images / 255), labels).item()
-    stepper = Stepper(analyse(network, SHAPE).whole, SHAPE, TABLE, optimizer)
+    stepper = stepping(network, optimizer)
     sums = StepSums()
     stepper.train(images, labels, torch.arange(40), sums)
     assert math.isnan(expected)

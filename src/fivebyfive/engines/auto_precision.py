@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -9,32 +11,43 @@ import torch
 
 from ..recipes import Precision
 from .allocator import release
-from .interface import Engine, Epoch, Metrics, Notice
+from .interface import Engine, Epoch, Job, Metrics, Notice
 from .precision import PRECISIONS, why_unsupported
 
 #: Time at least so many steps of each precision, and for so many seconds.
 STEPS, SECONDS = 2, 0.2
 
 
-def fastest_precision(
-    trial: Callable[[Precision], Engine], images: int, device: torch.device
-) -> tuple[Precision, Notice]:
-    """The precision whose steps take the least time, and the line that says so.
+def in_fastest_precision(kind: Callable[[Job], Engine], job: Job) -> Job:
+    """The job in the precision whose steps take the least time, with a notice that says so.
 
-    Args:
-        trial: makes an engine for a precision, over a copy of the network, which it will train.
-        images: how many training images the trial's engine has; a step takes them all.
-        device: where it computes.
+    ``kind`` makes the engines that are measured, each over a copy of the network. Of several
+    processes the first one's choice holds.
     """
-    kinds = [p for p in PRECISIONS if not why_unsupported(p, device)]
-    seconds = {p: _measured(trial(p), images, device) for p in kinds}
+    recipe, device = job.recipe, job.device
+    few = job.train.head(recipe.batch_size)
+
+    def seconds(precision: Precision) -> float:
+        trial = dataclasses.replace(
+            job,
+            network=copy.deepcopy(job.network),
+            recipe=recipe.but(precision=precision),
+            train=few,
+        )
+        return _measured(kind(trial), len(few), device)
+
+    taken = {p: seconds(p) for p in PRECISIONS if not why_unsupported(p, device)}
     release(device)
-    best, *others = sorted(seconds, key=seconds.__getitem__)
-    slower = "".join(f", in {p} {seconds[p]:.3g} s" for p in others)
+    best, *others = sorted(taken, key=taken.__getitem__)
+    slower = "".join(f", in {p} {taken[p]:.3g} s" for p in others)
     message = (
-        f"precision auto: a step in {best} takes {seconds[best]:.3g} s{slower}. So {best} it is."
+        f"precision auto: a step in {best} takes {taken[best]:.3g} s{slower}. So {best} it is."
     )
-    return best, Notice("precision", message)
+    return dataclasses.replace(
+        job,
+        recipe=recipe.but(precision=job.processes.exchange(best)[0]),
+        notices=(*job.notices, Notice("precision", message)),
+    )
 
 
 def _measured(engine: Engine, images: int, device: torch.device) -> float:

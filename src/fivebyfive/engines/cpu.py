@@ -11,22 +11,22 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
-from ..datasets.splits import Split
 from ..kernels.accelerate import accelerate, adopt, forget_workspaces, plain
 from ..kernels.analysis import WholeNetwork, analyse, refused
 from ..kernels.stepper import PlainOptimizer, Stepper, StepSums
 from ..lib.torch_internals import hooked
+from ..optimizers import OPTIMIZERS
 from ..recipes import Recipe
 from .coverage import coverage_of
 from .eager import Eager
-from .interface import Epoch, Metrics, Notice, Times, nothing
+from .interface import Epoch, Job, Metrics, Times, nothing
+from .optimizer import States
 from .out_of_memory import check, is_out_of_memory
 from .rewrites import rewritten
 
@@ -36,17 +36,9 @@ class Cpu(Eager):
 
     name = "cpu"
 
-    def __init__(
-        self,
-        network: nn.Module,
-        recipe: Recipe,
-        train: Split,
-        test: Split,
-        device: torch.device,
-        micro_batch: int | None = None,
-        notices: Iterable[Notice] = (),
-    ) -> None:
-        super().__init__(network, recipe, train, test, device, micro_batch, notices)
+    def __init__(self, job: Job) -> None:
+        network, recipe = job.network, job.recipe
+        super().__init__(job)
         self._original = network
         # Where memory is short: in training (with gradients: True), in the test (False).
         self._short: set[bool] = set()
@@ -77,9 +69,12 @@ class Cpu(Eager):
             return None
         every_byte = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
         table = Pixels(None, recipe.mean, recipe.std)(every_byte).flatten()
+        rule = OPTIMIZERS[recipe.optimizer].rule
+        if rule is None:
+            return None
         trained = [p for p in self.network.parameters() if p.requires_grad]
-        self._plain = PlainOptimizer(trained, recipe.lr, adam=recipe.optimizer == "adam")
-        return Stepper(whole, shape, table, self._plain)
+        self._plain = PlainOptimizer(trained, recipe.lr, rule)
+        return Stepper(whole, shape, table, self._plain, rule)
 
     @functools.cached_property
     def optimizer(self) -> torch.optim.Optimizer:
@@ -89,7 +84,7 @@ class Cpu(Eager):
             optimizer.state.update(self._plain.state)
         return optimizer
 
-    def _states(self) -> MutableMapping[Tensor, dict[str, Any]]:
+    def _states(self) -> States:
         # Where the whole step runs in the kernels, PyTorch's optimizer need not even be made.
         return super()._states() if self._stepper is None else self._plain.state
 

@@ -11,22 +11,20 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..datasets.splits import Split
 from ..kernels.tracing import holds, same
 from ..lib.private_draws import OtherGenerators
 from ..lib.torch_internals import hooked
-from ..recipes import Recipe
 from .allocator import prepare
 from .dropout import keys
 from .eager import Eager, read
 from .graphs import CudaGraphs, Graphs, Replay
-from .interface import Epoch, Metrics, Notice, Times, nothing
+from .interface import Epoch, Job, Metrics, Notice, Times, nothing
 from .out_of_memory import is_out_of_memory
 from .rewrites import rewritten
 
@@ -56,17 +54,9 @@ class Cuda(Eager):
 
     name = "cuda"
 
-    def __init__(
-        self,
-        network: nn.Module,
-        recipe: Recipe,
-        train: Split,
-        test: Split,
-        device: torch.device,
-        micro_batch: int | None = None,
-        notices: Iterable[Notice] = (),
-    ) -> None:
-        super().__init__(network, recipe, train, test, device, micro_batch, notices)
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        device, most = job.device, AT_ONCE * job.recipe.batch_size
         self.checks_steps = False
         # Only a card has them; elsewhere this is the eager engine.
         self._graphs: Graphs | None = CudaGraphs(device) if device.type == "cuda" else None
@@ -78,7 +68,7 @@ class Cuda(Eager):
         self._held: list[object] = []  # on the network's modules, when they were recorded
         self._gave_up = False
         # What recorded steps read and write.
-        self._indices = torch.zeros(AT_ONCE * recipe.batch_size, dtype=torch.int64, device=device)
+        self._indices = torch.zeros(most, dtype=torch.int64, device=device)
         self._keys, self._epoch = torch.zeros(DROPOUTS, dtype=torch.int64, device=device), 0
         self._sums = self._zeros()
 
@@ -149,7 +139,7 @@ class Cuda(Eager):
                 super()._learn(pixels, self._train.labels[indices], images, self._sums)
             self.optimizer.step()
 
-    def _learn(self, images: Tensor, labels: Tensor, whole: int, sums: Tensor) -> None:
+    def _learn(self, images: Tensor, labels: Tensor, whole: float, sums: Tensor) -> None:
         """As the eager engine does it, but watched for what hinders graphs."""
         if self._graphs is None or self._gave_up:
             super()._learn(images, labels, whole, sums)

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
-from ..datasets.splits import Split
-from ..lib.errors import NetworkError
+from ..lib.losses import LOSSES
 from ..lib.modes import in_mode
 from ..lib.private_draws import PrivateDraws, Source
 from ..lib.randomness import STEP, TEST, derive, process_seeded
-from ..recipes import Optimizer, Recipe
 from .allocator import prepare, release, trim
 from .coverage import Coverage
 from .dropout import DropoutByImage, may_drop
-from .interface import Epoch, Metrics, Notice, Times, nothing
+from .interface import Epoch, Job, Metrics, Notice, Times, nothing
+from .layout import lay_out
 from .micro_batches import (
     Snapshot,
     checked,
@@ -37,14 +35,16 @@ from .micro_batches import (
     until_it_fits,
     warnings,
 )
-from .out_of_memory import is_out_of_memory
+from .optimizer import States, load_named_state, make_optimizer, named_state
 from .precision import PrecisionContext
 from .stopwatch import Stopwatch
 
-LOSSES = {"cross-entropy": F.cross_entropy, "nll": F.nll_loss}
 #: Images that are tested at once, if they don't come to more values than that: a test of large
 #: images needn't take more memory than the training.
 TEST_BATCH, TEST_VALUES = 500, 1 << 22
+#: Steps after which a number of images at a time is known to fit: the second one is the first that
+#: finds the optimizer's moments in memory.
+FIRST_STEPS = 2
 
 RANDOM = (
     "this network draws random numbers from a generator that the whole process shares. Its result "
@@ -59,18 +59,10 @@ class Eager:
     name = "eager"
     coverage = Coverage()
 
-    def __init__(
-        self,
-        network: nn.Module,
-        recipe: Recipe,
-        train: Split,
-        test: Split,
-        device: torch.device,
-        micro_batch: int | None = None,
-        notices: Iterable[Notice] = (),
-    ) -> None:
+    def __init__(self, job: Job) -> None:
+        network, recipe, device = job.network, job.recipe, job.device
         self.recipe, self._lr = recipe, recipe.lr
-        self.micro_batch = checked(micro_batch, recipe.batch_size)
+        self.micro_batch = checked(job.micro_batch, recipe.batch_size)
         self._precision_context = PrecisionContext(recipe.precision, device)
         prepare(device)
         self.network = network.to(device)
@@ -81,16 +73,19 @@ class Eager:
         self.checks_steps = device.type == "cpu"  # reading the loss would hold a card up
         self._loss = LOSSES[recipe.loss]
         self._pixels = Pixels(recipe.resize, recipe.mean, recipe.std)
-        self._train, self._test = train.to(device), test.to(device)
+        self._train, self._test = job.train.to(device), job.test.to(device)
         self._watch = Stopwatch(device)
-        self._foreign = may_drop(network)
-        self._source = Source.PRIVATE if self._foreign else Source.NONE
+        self._foreign = may_drop(network) or job.draws not in (None, Source.NONE)
+        self._source = job.draws or (Source.PRIVATE if self._foreign else Source.NONE)
         self._draws = PrivateDraws(0)
         few = self._pixels(self._train.images[:2])
         lay_out(network, few)
         self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, few[:1].numel())))
+        self._fitted: Counter[int] = Counter()  # steps done, by images at a time
         self._too_many = 0  # images at a time that memory ran out at, until it is told
-        self._notices = [*notices, *warnings(network, self.micro_batch, recipe.batch_size)]
+        self._notices = [*job.notices, *warnings(network, self.micro_batch, recipe.batch_size)]
+        if self._source is Source.PROCESS:
+            self._notices.append(Notice("random", RANDOM))
 
     def workspace(self, count: int, *, training: bool) -> int | None:  # noqa: ARG002
         """See :class:`~fivebyfive.engines.interface.Engine`."""
@@ -121,8 +116,10 @@ class Eager:
                 images = len(epoch.batch(step))
                 at_most = min(self.micro_batch, images)
                 compute = functools.partial(self._step, epoch, step)
-                undo = Snapshot(self.network, self.optimizer)
-                found, fits = until_it_fits(compute, at_most, self._device, undo, self._make_room)
+                found, fits = until_it_fits(
+                    compute, at_most, self._device, self._undo(at_most), self._make_room
+                )
+                self._fitted[fits] += 1
                 if fits < at_most:
                     self._compute_in_parts(at_most, fits)
                 sums += found
@@ -131,19 +128,18 @@ class Eager:
                     break
         return read(sums, count), self._watch.read()
 
+    def _undo(self, at_most: int) -> Callable[[], None]:
+        """What puts back what a step with ``at_most`` images at a time, which fails, may change.
+
+        Where as many have fitted before, only the gradients: a copy of the buffers at every step
+        would cost more than the few running statistics are worth that would count a batch twice.
+        """
+        if self._fitted[at_most] < FIRST_STEPS:
+            return Snapshot(self.network, self.optimizer)
+        return self.optimizer.zero_grad
+
     def _step(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
         """One step, with ``at_most`` images at a time; its loss and right answers."""
-        sums = self._gradients(epoch, step, at_most)
-        self._update()
-        return sums
-
-    def _update(self) -> None:
-        """The optimizer's part of a step."""
-        self.optimizer.step()
-        self._watch.stop()
-
-    def _gradients(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
-        """All of a step but the optimizer's."""
         sums, batch = self._zeros(), epoch.batch(step)
         self.optimizer.zero_grad()
         split = parts(self._share(batch), at_most)
@@ -161,9 +157,11 @@ class Eager:
                 self._dropout(epoch.number, indices),
             ):
                 self._learn(images, labels, len(batch), sums)
+        self.optimizer.step()
+        self._watch.stop()
         return sums
 
-    def _learn(self, images: Tensor, labels: Tensor, whole: int, sums: Tensor) -> None:
+    def _learn(self, images: Tensor, labels: Tensor, whole: float, sums: Tensor) -> None:
         """Add gradients, loss and right answers of some of the ``whole`` images of a batch."""
         scores = self._forward(images)
         loss = self._loss(scores, labels, reduction="sum") / whole
@@ -240,7 +238,7 @@ class Eager:
     def _module(self) -> nn.Module:
         return self.network
 
-    # One of several processes computes less; see shared.py.
+    # One of several processes computes less; see distributed.py.
 
     def _share(self, batch: Tensor) -> Tensor:
         """The part of a batch's indices that is computed here."""
@@ -271,36 +269,15 @@ class Eager:
         with process_seeded(seed, self._device) if shared else contextlib.nullcontext():
             yield
 
-    def draw_from(self, source: Source) -> None:
-        """Take it as known where the network's random numbers come from."""
-        self._source, self._foreign = source, self._foreign or source is not Source.NONE
-        if source is Source.PROCESS:
-            self._notices.append(Notice("random", RANDOM))
-
     def optimizer_state(self) -> dict[str, Tensor]:
         """What the optimizer keeps between steps, as ``<parameter>/<quantity>``; none for SGD."""
-        states = self._states()
-        return {
-            f"{name}/{quantity}": value
-            for name, parameter in self.network.named_parameters()
-            for quantity, value in states.get(parameter, {}).items()
-            if isinstance(value, Tensor)
-        }
+        return named_state(self.network, self._states())
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what :meth:`optimizer_state` gave."""
-        parameters = dict(self.network.named_parameters())
-        states = self._states()
-        for key, value in state.items():
-            name, _, quantity = key.rpartition("/")
-            parameter = parameters.get(name)
-            if parameter is None or value.shape not in (parameter.shape, ()):
-                raise NetworkError(f"the optimizer's state {key} doesn't fit the network.")
-            # A moment lies in memory as its parameter does, as the optimizer itself would lay it.
-            like = parameter if value.shape == parameter.shape else value.to(parameter.device)
-            states[parameter][quantity] = torch.empty_like(like, requires_grad=False).copy_(value)
+        load_named_state(self.network, self._states(), state)
 
-    def _states(self) -> MutableMapping[Tensor, dict[str, Any]]:
+    def _states(self) -> States:
         return self.optimizer.state
 
     def _zeros(self) -> Tensor:
@@ -320,36 +297,3 @@ def read(sums: Tensor, count: int) -> Metrics:
     """Read the sums back: the one wait for the device in a stretch."""
     loss, correct = sums.tolist()
     return Metrics(loss, int(correct), count)
-
-
-def lay_out(network: nn.Module, images: Tensor) -> None:
-    """Lay the weights of convolutions out channels last, where PyTorch is faster.
-
-    A network that can't be run so stays as it was: one that uses ``view`` on a convolution's output
-    counts on the usual layout. ``images`` are a few to try it with, on the network's device.
-    """
-    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
-    # A weight that is computed (spectral norm, say) is none, and may change when looked at.
-    found = (module._parameters.get("weight") for module in convolutions)
-    weights = [weight for weight in found if weight is not None]
-    if not weights:
-        return
-    before = [weight.data for weight in weights]
-    for weight in weights:
-        weight.data = weight.data.to(memory_format=torch.channels_last)
-    try:
-        with torch.no_grad(), PrivateDraws(0), in_mode(network, training=False):
-            network(images)
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        for weight, data in zip(weights, before, strict=True):
-            weight.data = data
-
-
-def make_optimizer(name: Optimizer, network: nn.Module, lr: float) -> torch.optim.Optimizer:
-    """The recipe's optimizer over the trainable parameters, fused into one pass."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    kinds: dict[str, type[Any]] = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}
-    optimizer: torch.optim.Optimizer = kinds[name](parameters, lr=lr, fused=True)
-    return optimizer

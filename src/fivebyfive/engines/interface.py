@@ -1,4 +1,4 @@
-"""What goes into an engine and what comes out: an epoch's order, a tally, and the time it took."""
+"""What goes into an engine and what comes out: a job, an epoch's order, sums and times."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
+from ..datasets.splits import Split
 from ..lib.private_draws import Source
 from ..recipes import Recipe
 from .coverage import Coverage
+from .process_group import SINGLE_PROCESS, ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,33 @@ def nothing() -> None:
     """Nothing to do between the batches of a test."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """What an engine is made for.
+
+    Attributes:
+        network: trained in place.
+        recipe: what to compute.
+        train: the training images.
+        test: the test images.
+        device: where to compute.
+        micro_batch: images to compute at a time in training; ``None``: the whole batch.
+        processes: the process group to compute with.
+        notices: what there is to tell of how the job came about.
+        draws: where the network's random numbers come from; ``None``: not known.
+    """
+
+    network: nn.Module
+    recipe: Recipe
+    train: Split
+    test: Split
+    device: torch.device
+    micro_batch: int | None = None
+    processes: ProcessGroup = SINGLE_PROCESS
+    notices: tuple[Notice, ...] = ()
+    draws: Source | None = None
+
+
 class Engine(Protocol):
     """The one seam for speed.
 
@@ -113,9 +143,6 @@ class Engine(Protocol):
 
         ``between`` is called between batches; what it raises ends the test.
         """
-
-    def draw_from(self, source: Source) -> None:
-        """Take it as known where the network's random numbers come from."""
 
     def set_lr(self, lr: float) -> None:
         """Use another learning rate from the next step on."""

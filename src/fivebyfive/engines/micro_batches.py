@@ -75,9 +75,9 @@ def until_it_fits(
 class Snapshot:
     """Puts back what a step that fails midway may have changed.
 
-    Batch statistics move in the forward. The weights need no copy: both of PyTorch's fused
-    optimizers write the first of them when all the memory they need is there; but Adam may have
-    made some of its moments by then, and would take them for complete at its next attempt.
+    Batch statistics move in the forward. The weights need no copy: the optimizers write the first
+    of them when all the memory they need is there (see :mod:`fivebyfive.optimizers`); but Adam may
+    have made some of its moments by then, and would take them for complete at its next attempt.
     """
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -90,11 +90,7 @@ class Snapshot:
         """Undo the step, and drop its gradients."""
         for buffer, before in self._buffers:
             buffer.copy_(before)
-        self.moments()
         self._optimizer.zero_grad()
-
-    def moments(self) -> None:
-        """Undo the optimizer's part alone."""
         for parameter in self._optimizer.state.keys() - self._complete:
             del self._optimizer.state[parameter]
 

@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -59,7 +58,7 @@ class ProcessGroup:
 
         Raises:
             RankGoneError: one of them has ended.
-            TeamError: one of them can't go on; the leader alone raises it, the others end.
+            ProcessGroupError: one of them can't go on; raised by the main process, the others end.
         """
         if self.size == 1:
             return [value]
@@ -72,10 +71,10 @@ class ProcessGroup:
 
     @contextlib.contextmanager
     def reporting(self) -> Iterator[None]:
-        """In this block what can't be for one can't be for all: the leader tells it, all end.
+        """In this block what can't be for one can't be for all: the main process says it, all end.
 
         Raises:
-            FiveByFiveError: on the leader, its own or a TeamError with another's words.
+            FiveByFiveError: by the main process, its own or another's as ProcessGroupError.
         """
         try:
             yield
@@ -100,7 +99,7 @@ class ProcessGroup:
         """See to it that ``facts``, JSON values by what they are of, are the same for all.
 
         Raises:
-            TeamError: what differs, and where.
+            ProcessGroupError: what differs, and where.
         """
         first, *others = self.exchange(dict(facts))
         for rank, theirs in enumerate(others, start=1):
@@ -113,7 +112,7 @@ class ProcessGroup:
                     )
 
     def share(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The leader's tensors, by name, for all; what the others come with is left aside."""
+        """The main process's tensors, by name, for all; what the others come with is left aside."""
         if self.size == 1:
             return dict(tensors)
         here = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -131,8 +130,8 @@ class ProcessGroup:
         """In this block a connection that breaks is told as what it is.
 
         Raises:
-            RankGoneError: another process has ended, or has been silent for too long; on the leader
-                alone, the others end.
+            RankGoneError: another process has ended, or has been silent for too long.
+            SystemExit: likewise, in all but the main process.
         """
         try:
             yield
@@ -141,21 +140,15 @@ class ProcessGroup:
                 raise
             self._prepare_to_end()
             if not self.is_main:
-                self.leave(RankGoneError.status)
+                raise SystemExit(RankGoneError.status) from error
             raise RankGoneError(self.size) from error
 
     def quit(self, status: int) -> NoReturn:
-        """End this process without a word, when the leader has had its own."""
+        """End this process without a word, when the main process has had its own."""
         self._prepare_to_end()
         with contextlib.suppress(RuntimeError):
-            dist.recv(torch.empty(1), 0)  # never comes: the leader's end breaks the connection
-        self.leave(status)
-
-    def leave(self, status: int) -> NoReturn:
-        """End this process now. Python's own end may trip over a connection that is broken."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+            dist.recv(torch.empty(1), 0)  # never comes: the other's end breaks the connection
+        raise SystemExit(status)
 
     def _end_with(self, error: Exception, status: int) -> NoReturn:
         self._prepare_to_end()
@@ -183,7 +176,7 @@ class ProcessGroup:
         return [json.loads(text) for text in texts]
 
     def _on_sigterm(self, number: int, _: FrameType | None) -> None:
-        """As by default, but while an end is being told. A training has its own handler."""
+        """As by default, but while an end is being told: a training puts this handler back."""
         if not self._ending:
             raise SystemExit(128 + number)
 
@@ -194,10 +187,10 @@ SINGLE_PROCESS = ProcessGroup()
 
 @functools.cache
 def init_process_group() -> ProcessGroup:
-    """The team that this process was started in. It stays in it until it ends.
+    """The group that this process was started in. It stays in it until it ends.
 
     Raises:
-        TeamError: the processes can't be brought together.
+        ProcessGroupError: the processes can't be brought together.
     """
     if any(name not in os.environ for name in _VARIABLES) or os.environ["WORLD_SIZE"] == "1":
         return SINGLE_PROCESS

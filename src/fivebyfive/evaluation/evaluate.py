@@ -8,19 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from rich.console import Console, ConsoleOptions, RenderResult
 from torch import Tensor, nn
 
 from ..datasets.splits import Split
 from ..lib.errors import DataError, ShapeError
+from ..lib.losses import LOSSES
 from ..lib.modes import in_mode
 from ..lib.text import plain
 from ..recipes import Loss
 from ..summary.trace import trace
 from . import report as verdict_table
-
-LOSSES: dict[str, Callable[..., Tensor]] = {"cross-entropy": F.cross_entropy, "nll": F.nll_loss}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..optimizers import KernelRule
 from .analysis import WholeNetwork
 from .blocks import address, chain, empty, shapes
 from .library import Images, Loss, Parameter, Update, kernels
@@ -28,16 +28,15 @@ class StepSums:
 
 
 class PlainOptimizer:
-    """Plain SGD or Adam, as settings and moments alone; the library does the updates.
+    """An optimizer's settings and moments alone; the library does the updates.
 
     ``param_groups`` and ``state`` are laid out as in PyTorch's optimizers, so that one of those can
     take over. Making one of those imports PyTorch's compiler, a second that a short training hasn't
     got.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, *, adam: bool) -> None:
-        group: dict[str, Any] = {"params": list(parameters), "lr": lr}
-        self.param_groups = [{**group, "betas": (0.9, 0.999), "eps": 1e-8} if adam else group]
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, rule: KernelRule) -> None:
+        self.param_groups = [{"params": list(parameters), "lr": lr, **rule.settings}]
         self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
 
 
@@ -51,8 +50,9 @@ class Stepper:
         whole: the network's chain; its last layer gives the class scores.
         shape: one image's ``(C, H, W)``.
         table: the 256 values that bytes stand for, ``float32 [256]``.
-        optimizer: plain SGD or Adam over the chain's parameters. Its settings are
-            read at every step, and Adam's moments are kept in its state, as its own ``step`` does.
+        optimizer: over the chain's parameters. Its settings are read at every step, and its moments
+            are kept in its state, as its own ``step`` does.
+        rule: how its step is taken.
     """
 
     def __init__(
@@ -61,11 +61,12 @@ class Stepper:
         shape: tuple[int, int, int],
         table: Tensor,
         optimizer: torch.optim.Optimizer | PlainOptimizer,
+        rule: KernelRule,
     ) -> None:
         active, inputs = kernels(), shapes(whole.blocks, shape)
         assert active is not None
         assert inputs is not None
-        self._kernels, self._optimizer = active, optimizer
+        self._kernels, self._optimizer, self._rule = active, optimizer, rule
         self._threads = torch.get_num_threads()
         self._table = table.float().contiguous()
         self._workspace = empty(0)
@@ -88,15 +89,15 @@ class Stepper:
         for entry, (parameter, grad) in zip(self._updates, pairs, strict=True):
             entry.value, entry.grad = address(parameter), address(grad)
             entry.size = parameter.numel()
-            if "betas" in self._optimizer.param_groups[0]:
+            if self._rule.moments:
                 state = self._optimizer.state[parameter]
                 if not state:
                     state["step"] = empty().zero_()
-                    state["exp_avg"] = empty(*parameter.shape).zero_()
-                    state["exp_avg_sq"] = empty(*parameter.shape).zero_()
-                for name in ("exp_avg", "exp_avg_sq"):
+                    for name in self._rule.moments:
+                        state[name] = empty(*parameter.shape).zero_()
+                for place, name in zip(("mean", "square"), self._rule.moments, strict=False):
                     state[name] = state[name].contiguous()
-                entry.mean, entry.square = address(state["exp_avg"]), address(state["exp_avg_sq"])
+                    setattr(entry, place, address(state[name]))
                 self._steps.append(state["step"])
         self._addresses = self._where()
 
@@ -149,13 +150,8 @@ class Stepper:
         sums.gather_seconds += loss.gather_seconds
 
     def _update(self) -> None:
-        group = self._optimizer.param_groups[0]
-        rule = Update(group["lr"])
         if self._steps:
             torch._foreach_add_(self._steps, 1)
-            steps = float(self._steps[0])
-            beta1, beta2 = group["betas"]
-            rule.adam, rule.beta1, rule.beta2, rule.eps = True, beta1, beta2, group["eps"]
-            rule.rate /= 1 - beta1**steps
-            rule.root = math.sqrt(1 - beta2**steps)
-        self._kernels.update(self._updates, len(self._updates), self._threads, rule)
+        update, step = Update(), float(self._steps[0]) if self._steps else 0.0
+        self._rule.fill(update, self._optimizer.param_groups[0], step)
+        self._kernels.update(self._updates, len(self._updates), self._threads, update)

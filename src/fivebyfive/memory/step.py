@@ -24,9 +24,7 @@ from ..lib import meta_device as meta
 from ..lib.errors import NetworkError
 from ..lib.flops import FlopCounter
 from ..lib.modes import in_mode
-
-#: Numbers that an optimizer keeps for each number it trains: none, or Adam's two moments.
-OPTIMIZER_STATE = {"sgd": 0, "adam": 2}
+from ..optimizers import OPTIMIZERS
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Memory:
         """What is held from step to step, with the optimizer of that name."""
         gradients = sum(p.nbytes for p in network.parameters() if p.requires_grad)
         weights = sum(t.nbytes for t in (*network.parameters(), *network.buffers()))
-        return cls(weights, gradients, OPTIMIZER_STATE[optimizer] * gradients)
+        return cls(weights, gradients, OPTIMIZERS[optimizer].state * gradients)
 
     @property
     def total(self) -> int:

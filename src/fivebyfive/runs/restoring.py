@@ -23,7 +23,7 @@ from .run import Run
 #: What may differ from the run that is gone on with, if it is asked for by name.
 Change = Literal["data", "recipe"]
 #: The settings that mean something in the middle of a run.
-CHANGEABLE = ("epochs", "lr", "precision")
+CHANGEABLE = recipes.ResumeSettings.__optional_keys__
 
 
 def check_allowed(allow: Collection[str]) -> None:

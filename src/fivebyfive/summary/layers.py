@@ -14,7 +14,8 @@ from ..engines.coverage import Coverage, coverage_of
 from ..kernels.analysis import analyse
 from ..lib.errors import RecipeError, ShapeError
 from ..lib.text import plain
-from ..memory.step import OPTIMIZER_STATE, Memory, measure
+from ..memory.step import Memory, measure
+from ..optimizers import OPTIMIZERS
 from ..recipes import Loss
 from . import table as layers_table
 from .shape_errors import spell
@@ -108,8 +109,8 @@ def _check(input_shape: tuple[int, int, int], batch_size: int, optimizer: str) -
         )
     if batch_size < 1:
         raise RecipeError(f"batch_size is {batch_size}; expected a whole number of at least 1.")
-    if optimizer not in OPTIMIZER_STATE:
-        known = ", ".join(sorted(OPTIMIZER_STATE))
+    if optimizer not in OPTIMIZERS:
+        known = ", ".join(sorted(OPTIMIZERS))
         raise RecipeError(f"optimizer is {optimizer!r}; expected one of {known}.")
 
 

@@ -56,7 +56,7 @@ def check_same(
     """See to it that all processes train the same thing on the same data with the same versions.
 
     Raises:
-        TeamError: what differs, and where.
+        ProcessGroupError: what differs, and where.
     """
     parameters = {name: list(p.shape) for name, p in network.named_parameters()}
     settings = recipe.as_dict()

@@ -13,7 +13,7 @@ from torch import nn
 from .. import datasets, engines, networks
 from ..datasets.pixels import Pixels
 from ..datasets.splits import Dataset
-from ..engines.interface import Engine
+from ..engines.interface import Engine, Job
 from ..engines.process_group import SINGLE_PROCESS, ProcessGroup
 from ..lib.errors import ShapeError
 from ..networks import Build
@@ -164,10 +164,8 @@ def prepare(
         raise ShapeError(shape_error(recipe, images, error)) from error
     source = check(module, recipe, data, images)
     check_same(processes, recipe, data, module, place)
-    chosen = engines.make(
-        engine, module, recipe, data.train, data.test, place, micro_batch, processes
-    )
-    chosen.draw_from(source)
+    job = Job(module, recipe, data.train, data.test, place, micro_batch, processes, draws=source)
+    chosen = engines.make(engine, job)
     where = None if folder is None else Path(folder)
     return Session(chosen.recipe, data, place, module, chosen, where, processes=processes)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -15,6 +15,7 @@ from ..engines.process_group import ProcessGroup, init_process_group
 from ..lib.errors import DataError, DeviceError, NetworkError
 from ..lib.files import sweep
 from ..networks import Build
+from ..recipes import ResumeSettings
 from ..runs import Run, restoring
 from ..runs.checkpointer import EVERY
 from ..runs.folder import CHECKPOINTS, check_plain
@@ -28,6 +29,9 @@ from ..watching.choice import Mode
 from . import resolve
 from .resolve import Data
 from .running import finish, fit_into_memory, seconds, watchers_for
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def resume(
@@ -44,7 +48,7 @@ def resume(
     watch: Mode = "auto",
     listeners: Sequence[Listener] = (),
     control: Control | None = None,
-    **settings: Any,
+    **settings: Unpack[ResumeSettings],
 ) -> Run:
     """Go on with a run that was killed, stopped or failed, and end as if it never had been.
 
@@ -67,7 +71,7 @@ def resume(
         watch: as for :func:`train`.
         listeners: as for :func:`train`.
         control: as for :func:`train`.
-        settings: ``epochs`` or ``lr``, if the recipe is allowed to change.
+        settings: ``epochs``, ``lr`` or ``precision``, if the recipe is allowed to change.
 
     Raises:
         RunError: there is no run to go on with, or another process trains it right now.

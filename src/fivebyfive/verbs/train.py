@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from ..datasets.splits import Dataset
 from ..engines.process_group import SINGLE_PROCESS, ProcessGroup, init_process_group
 from ..lib.errors import RunError
 from ..lib.files import expanded
-from ..recipes import Recipe
+from ..recipes import Recipe, Settings
 from ..runs import Run
 from ..runs.checkpointer import EVERY
 from ..runs.folder import check_free, create_run_dir
@@ -27,6 +27,9 @@ from ..watching.choice import Mode
 from . import resolve
 from .resolve import Data, What
 from .running import finish, fit_into_memory, seconds, watchers_for
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def train(
@@ -43,7 +46,7 @@ def train(
     watch: Mode = "auto",
     listeners: Sequence[Listener] = (),
     control: Control | None = None,
-    **settings: Any,
+    **settings: Unpack[Settings],
 ) -> Run:
     """Train a network and leave a run folder.
 
@@ -78,10 +81,10 @@ def train(
     processes, record = init_process_group(), None
     with contextlib.ExitStack() as held:
         with processes.reporting():
+            given: dict[str, Any] = {k: v for k, v in settings.items() if v is not None}
             if config is not None:
-                given = {key: value for key, value in settings.items() if value is not None}
-                settings = {**configuration.read(config), **given}
-                named = settings.pop(configuration.RECIPE, None)
+                given = {**configuration.read(config), **given}
+                named = given.pop(configuration.RECIPE, None)
                 what = named if what is None else what
             path = _new_folder(run) if run is not None and processes.is_main else None
             every = seconds(checkpoint_every)
@@ -93,7 +96,7 @@ def train(
                 engine=engine,
                 micro_batch=micro_batch,
                 processes=processes,
-                **settings,
+                **given,
             )
             fit_into_memory(session, micro_batch)
             if processes.is_main:
