@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fivebyfive import cli, commands, recipes
+from fivebyfive import cli, commands, networks, recipes
 
 
 @pytest.fixture
@@ -206,6 +206,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     findings = json.loads(out)
     assert findings["torch"].startswith(torch.__version__)
     assert findings["engine"] in ("cpu", "eager")
+    assert all(f"{name} on a cpu" in findings for name in networks.names())
     out, _ = call(capsys, "doctor")
     assert all(finding in out for finding in findings.values())
 

@@ -84,7 +84,7 @@ def test_dropout_as_a_function_is_drawn_as_in_the_eager_engine(tiny):
     torch.manual_seed(0)
     network, found = Dropping(), []
     for engine in (Cpu, Eager):
-        made = engine(copy.deepcopy(network), recipe, tiny.train, tiny.test, CPU)
+        made = engine(Job(copy.deepcopy(network), recipe, tiny.train, tiny.test, CPU))
         for number in (1, 2):
             tally, _ = made.train(Epoch(number, torch.arange(60), 20), 0, 3, Metrics())
             found.append(tally.loss)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fivebyfive import networks
+from fivebyfive.kernels.library import report
 from fivebyfive.lib.errors import NetworkError, RecipeError, ShapeError
 from fivebyfive.summary.layers import describe
 
@@ -217,3 +218,13 @@ def test_a_table_brings_nothing_to_draw_with() -> None:
     code = "import sys, fivebyfive as fbf; fbf.layers('lenet'); print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_what_runs_in_the_kernels_is_told_and_json_has_it():
+    found = describe(nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.Dropout()), (1, 8, 8))
+    coverage = json.loads(json.dumps(found.as_dict()))["coverage"]
+    assert (coverage["kernel_layers"], coverage["layers"], coverage["whole"]) == (0, 2, False)
+    assert "in the kernels on a CPU: none of 2 layers; in PyTorch: " in str(found)
+    if report().active:
+        assert [each["name"] for each in coverage["refusals"]] == ["0", "1"]
+        assert coverage["refusals"][1] == {"name": "1", "type": "Dropout", "reason": "no kernel"}

@@ -24,7 +24,7 @@ from .step import Memory, measure, measure_test
 MARGIN = 0.15
 
 #: With glibc's heap PyTorch's buffers span about twice what they hold at once: a freed one leaves a
-#: hole that is too small for the next. Measured, 1.7 to 2.9 times; see docs/memory.md.
+#: hole that is too small for the next. Measured: 1.5 to 2.3 times; see docs/memory.md.
 SPAN = 2
 
 
