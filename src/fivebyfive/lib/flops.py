@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from .dispatch_mode import DispatchMode
 
-class FlopCounter(TorchDispatchMode):
+
+class FlopCounter(DispatchMode):
     """While it is on, adds up in ``total`` the FLOPs of convolutions, products and attention.
 
     The counts are PyTorch's own. Its ``FlopCounterMode`` would also put hooks on every module of
@@ -17,7 +18,7 @@ class FlopCounter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.total = 0
 
     def __torch_dispatch__(

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from .dispatch_mode import DispatchMode
 from .torch_internals import in_checkpoint
 
 aten = torch.ops.aten
@@ -34,7 +34,7 @@ class Source(Enum):
     PROCESS = "generators that the process shares"
 
 
-class PrivateDraws(TorchDispatchMode):
+class PrivateDraws(DispatchMode):
     """While it is on, what PyTorch draws in this thread is a function of ``seed`` alone.
 
     A few operations can't be given a generator (cuDNN's dropout among them), and what is drawn
@@ -47,7 +47,7 @@ class PrivateDraws(TorchDispatchMode):
     """
 
     def __init__(self, seed: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._seed = seed
         self._generators: dict[torch.device, torch.Generator] = {}
         self.drew = False

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..lib import meta_device as meta
+from ..lib.dispatch_mode import DispatchMode
 from ..lib.errors import NetworkError
 from ..lib.flops import FlopCounter
 from ..lib.modes import in_mode
@@ -131,7 +131,7 @@ def measure_test(
     return tracker.peak
 
 
-class AllocationTracker(TorchDispatchMode):
+class AllocationTracker(DispatchMode):
     """While it is on, sums up the storages that operations make, each until it is freed.
 
     What an operation merely looks at (weights, say) was there before and doesn't count. What it
@@ -143,7 +143,7 @@ class AllocationTracker(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.bytes = 0
         self.peak = 0
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
