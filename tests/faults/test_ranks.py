@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 import fivebyfive as fbf
-from fivebyfive.training.signals import Interrupted
+from fivebyfive.lib.errors import Interrupted
 
 from .conftest import NETWORKS
 from .ranks import finished, needs_gloo, rows, torchrun, train

@@ -13,11 +13,11 @@ import pytest
 
 import fivebyfive as fbf
 from fivebyfive import recipes
+from fivebyfive.lib.errors import Interrupted
 from fivebyfive.runs import checkpoints
 from fivebyfive.training import loop
 from fivebyfive.training.events import ChunkDone, Event
 from fivebyfive.training.session import Session, prepare
-from fivebyfive.training.signals import Interrupted
 
 Train = Callable[..., fbf.Run]
 

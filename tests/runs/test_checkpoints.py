@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from fivebyfive.lib.errors import NetworkError
+from fivebyfive.lib.errors import CheckpointError, NetworkError
 from fivebyfive.runs import checkpoints, tensors
-from fivebyfive.runs.checkpoints import CheckpointError
 
 LARGEST = 1 << 20
 

@@ -13,12 +13,11 @@ from typing import Any
 import pytest
 
 from fivebyfive import runs
-from fivebyfive.lib.errors import RunError
+from fivebyfive.lib.errors import RunError, StoppedAtOnce
 from fivebyfive.runs import checkpoints, record
 from fivebyfive.runs.record import Record
 from fivebyfive.training.events import Result
 from fivebyfive.training.session import Session
-from fivebyfive.training.signals import StoppedAtOnce
 from fivebyfive.verbs.running import finish
 
 

@@ -9,11 +9,11 @@ import torch
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.interface import Epoch, Metrics, Notice, Times
 from fivebyfive.engines.process_group import ProcessGroup
+from fivebyfive.lib.errors import Interrupted
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.broadcast import Broadcast
 from fivebyfive.training.control import Control
 from fivebyfive.training.loop import Loop, NoCheckpointer
-from fivebyfive.training.signals import Interrupted
 
 
 class Second(ProcessGroup):

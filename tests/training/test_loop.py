@@ -13,14 +13,14 @@ from torch import nn
 
 from fivebyfive.datasets.splits import Dataset
 from fivebyfive.engines.interface import Epoch, Metrics, Notice, Times, nothing
-from fivebyfive.lib.errors import DivergedError
+from fivebyfive.lib.errors import DivergedError, Interrupted
 from fivebyfive.recipes import Recipe
 from fivebyfive.training.broadcast import Broadcast
 from fivebyfive.training.control import Control
 from fivebyfive.training.events import ChunkDone, EpochDone, Event, Finished, Noticed, Started
 from fivebyfive.training.loop import Loop
 from fivebyfive.training.progress import Progress
-from fivebyfive.training.signals import Interrupted, Signals
+from fivebyfive.training.signals import Signals
 
 CPU = torch.device("cpu")
 

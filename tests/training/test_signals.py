@@ -5,8 +5,9 @@ import threading
 
 import pytest
 
+from fivebyfive.lib.errors import StoppedAtOnce
 from fivebyfive.training.control import Control
-from fivebyfive.training.signals import Signals, StoppedAtOnce
+from fivebyfive.training.signals import Signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

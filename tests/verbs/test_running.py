@@ -6,8 +6,7 @@ from typing import NoReturn
 import pytest
 
 from fivebyfive.engines.process_group import ProcessGroup
-from fivebyfive.lib.errors import DivergedError, OutOfMemoryError
-from fivebyfive.training.signals import Interrupted
+from fivebyfive.lib.errors import DivergedError, Interrupted, OutOfMemoryError
 from fivebyfive.verbs.running import finish
 
 

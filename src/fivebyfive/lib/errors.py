@@ -1,12 +1,31 @@
 """The errors a user may meet. Each message says what came, what was expected, and what to do.
 
-The shell prints the message alone and leaves with status 2; from Python every one of them can be
-caught as :class:`FiveByFiveError`.
+The command line prints the message alone and leaves with ``status``; from Python all but the last
+two can be caught as :class:`FiveByFiveError`.
+
+    FiveByFiveError             something the user can mend
+      UnknownNameError          a name that no registry holds
+      RecipeError               a setting, a flag or a line of a TOML file
+      NetworkError              a network that can't be found, built or loaded
+        ShapeError              it doesn't take images of this shape
+      DataError                 a dataset file that is missing or damaged, or doesn't fit
+        DataNotFoundError       a dataset that is in none of the places
+      DeviceError               a device that isn't here
+      RunError                  a run folder that can't be made, written or read
+        CheckpointError         a checkpoint that isn't whole
+      OutOfMemoryError          not even one image at a time fits
+      ProcessGroupError         processes that can't train together
+        RankGoneError           one of them has ended
+      DivergedError             the loss became infinite or not a number
+    KeyboardInterrupt           Python's own
+      Interrupted               a signal stopped a training, which is saved
+      StoppedAtOnce             a second signal did, and nothing was waited for
 """
 
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -67,6 +86,10 @@ class RunError(FiveByFiveError):
     """A run folder that can't be made, written or read."""
 
 
+class CheckpointError(RunError):
+    """A checkpoint that isn't whole, or isn't what it says it is."""
+
+
 class OutOfMemoryError(FiveByFiveError):
     """Not even one image at a time fits into the device's memory."""
 
@@ -103,3 +126,19 @@ class DivergedError(FiveByFiveError):
             f"--lr {lr / 10:g} instead of {lr:g}, or check how the pixels are scaled "
             f"(--mean, --std)."
         )
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the training to stop. ``signal`` is which; the message says what is kept."""
+
+    def __init__(self, asked: signal.Signals, message: str) -> None:
+        super().__init__(message)
+        self.signal = asked
+
+
+class StoppedAtOnce(KeyboardInterrupt):
+    """The training was asked to stop twice, so nothing is waited for. ``signal`` is what asked."""
+
+    def __init__(self, asked: signal.Signals) -> None:
+        super().__init__()
+        self.signal = asked

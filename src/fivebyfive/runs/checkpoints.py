@@ -22,7 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from ..lib import files
-from ..lib.errors import RunError
+from ..lib.errors import CheckpointError
 from ..lib.files import Content
 from . import tensors
 from .folder import CHECKPOINTS
@@ -31,10 +31,6 @@ FORMAT = 1
 WEIGHTS, OPTIMIZER, STATE = "weights.safetensors", "optimizer.safetensors", "state.json"
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
-
-
-class CheckpointError(RunError):
-    """A checkpoint that isn't whole, or isn't what it says it is."""
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from typing import Any
 
 from .. import networks
 from ..lib import files
-from ..lib.errors import DivergedError, RankGoneError, RunError
+from ..lib.errors import DivergedError, Interrupted, RankGoneError, RunError
 from ..training.events import Event, Finished, Result, Started, Stopped
 from ..training.progress import Progress
 from ..training.session import Session
-from ..training.signals import Interrupted
 from ..watching.curves import History, draw
 from . import checkpoints, folder
 from .checkpointer import EVERY, RunCheckpointer

@@ -7,14 +7,21 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal, get_args
 
 from .. import recipes
-from ..lib.errors import DataError, FiveByFiveError, RecipeError, RunError, UnknownNameError
+from ..lib.errors import (
+    CheckpointError,
+    DataError,
+    FiveByFiveError,
+    RecipeError,
+    RunError,
+    UnknownNameError,
+)
 from ..lib.files import write_bytes
 from ..recipes import Recipe
 from ..training.progress import Progress
 from ..training.session import Session
 from . import checkpoints
 from . import log as metrics
-from .checkpoints import Checkpoint, CheckpointError
+from .checkpoints import Checkpoint
 from .conditions import conditions, differences
 from .folder import CHECKPOINTS, METRICS, WEIGHTS, writing
 from .record import Start

@@ -14,7 +14,7 @@ from ..datasets.splits import Dataset
 from ..engines.interface import Engine, Epoch, Metrics
 from ..engines.precision import why_unsupported
 from ..engines.process_group import SINGLE_PROCESS, ProcessGroup
-from ..lib.errors import DivergedError
+from ..lib.errors import DivergedError, Interrupted
 from ..lib.randomness import epoch_order
 from ..recipes import Recipe
 from .broadcast import Broadcast
@@ -33,7 +33,6 @@ from .events import (
 )
 from .plateau import Plateau
 from .progress import Progress
-from .signals import Interrupted
 from .throughput import ChunkSizer, Throughput
 from .time_estimate import TimeEstimate
 

@@ -7,26 +7,11 @@ import threading
 from types import FrameType
 from typing import Any
 
+from ..lib.errors import StoppedAtOnce
 from .control import Control
 
 #: Those that ask a program to end; Windows has no SIGHUP.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
-
-
-class Interrupted(KeyboardInterrupt):
-    """A signal asked the training to stop. ``signal`` is which; the message says what is kept."""
-
-    def __init__(self, asked: signal.Signals, message: str) -> None:
-        super().__init__(message)
-        self.signal = asked
-
-
-class StoppedAtOnce(KeyboardInterrupt):
-    """The training was asked to stop twice, so nothing is waited for. ``signal`` is what asked."""
-
-    def __init__(self, asked: signal.Signals) -> None:
-        super().__init__()
-        self.signal = asked
 
 
 class Signals:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import runs, watching
-from ..lib.errors import DivergedError, NetworkError, RecipeError
+from ..lib.errors import DivergedError, Interrupted, NetworkError, RecipeError
 from ..memory.estimate import estimate_memory
 from ..runs import Run
 from ..runs.record import Record
 from ..training.control import Control
 from ..training.events import Listener
 from ..training.session import Session
-from ..training.signals import Interrupted, Signals
+from ..training.signals import Signals
 from ..watching.choice import Mode
 from ..watching.tensorboard import TensorBoard
 
