@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Literal, get_args
+import dataclasses
+from typing import get_args
 
 import pytest
 import torch
@@ -27,7 +28,9 @@ RMSPROP = OptimizerSpec("rmsprop", torch_name="RMSprop", usual_lr=0.01, state=1)
 def rmsprop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A new optimizer: its record, and its name in recipes.py."""
     monkeypatch.setitem(OPTIMIZERS, "rmsprop", RMSPROP)
-    monkeypatch.setattr(recipes, "Optimizer", Literal["sgd", "adam", "rmsprop"])
+    setting = recipes.SETTINGS["optimizer"]
+    known = dataclasses.replace(setting, choices=(*setting.choices, "rmsprop"))
+    monkeypatch.setitem(recipes.SETTINGS, "optimizer", known)
 
 
 def test_recipes_know_every_record() -> None:

@@ -1,4 +1,4 @@
-"""Five by Five: the classic convolutional networks, trained, watched, tested and looked into.
+"""Five by Five: train, watch, test and inspect the classic convolutional networks.
 
     import fivebyfive as fbf
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .lib.errors import FiveByFiveError
     from .recipes import Recipe
     from .runs import Run
+    from .training import events
     from .training.control import Control
     from .verbs.layers import layers
     from .verbs.reproduce import reproduce
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .verbs.test import test
     from .verbs.train import train
 
-#: The module that each public name comes from; for a room, nothing.
+#: The module that each public name comes from, or is; for a room, nothing.
 _HOMES = {
     "Control": "training.control",
     "FiveByFiveError": "lib.errors",
@@ -38,6 +39,7 @@ _HOMES = {
     "Run": "runs",
     "d2l": "",
     "datasets": "",
+    "events": "training.events",
     "layers": "verbs.layers",
     "load_run": "verbs.resolve",
     "networks": "",
@@ -57,6 +59,7 @@ __all__ = [
     "accelerate",
     "d2l",
     "datasets",
+    "events",
     "layers",
     "load_run",
     "networks",
@@ -73,9 +76,8 @@ if not TYPE_CHECKING:  # a type checker reads the imports above, and here would 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        home = _HOMES[name]
-        module = importlib.import_module(f".{home or name}", __name__)
-        return getattr(module, name) if home else module
+        module = importlib.import_module(f".{_HOMES[name] or name}", __name__)
+        return getattr(module, name, module)
 
 
 def __dir__() -> list[str]:
