@@ -87,13 +87,23 @@ def same_as_recorded(request: pytest.FixtureRequest) -> Callable[[Path, str], No
     return compare
 
 
-@pytest.fixture(scope="session")
-def training() -> ModuleType:
-    """The module ``training_events.py``: ``training.events()`` and the single events in it."""
-    path = Path(__file__).with_name("training_events.py")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+def _beside(name: str) -> ModuleType:
+    """A module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="session")
+def training() -> ModuleType:
+    """The module ``training_events.py``: ``training.events()`` and the single events in it."""
+    return _beside("training_events")
+
+
+@pytest.fixture(scope="session")
+def tolerances() -> ModuleType:
+    """The module ``tolerances.py``: how far right results may be apart."""
+    return _beside("tolerances")

@@ -8,6 +8,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 import torch
@@ -254,7 +255,7 @@ def layered() -> nn.Module:
 @pytest.mark.parametrize("kind", engines.ENGINES.values())
 @pytest.mark.parametrize("build", [Functional, layered])
 def test_splitting_changes_no_mask(
-    build: Callable[[], nn.Module], kind: type[Eager], tiny: Dataset
+    build: Callable[[], nn.Module], kind: type[Eager], tiny: Dataset, tolerances: ModuleType
 ) -> None:
     torch.manual_seed(0)
     net = build()
@@ -266,8 +267,9 @@ def test_splitting_changes_no_mask(
         tally, _ = engine.train(epoch, 0, epoch.steps, Metrics())
         results.append((tally.loss, nn.utils.parameters_to_vector(engine.network.parameters())))
     for (loss, weights), (other_loss, other_weights) in itertools.pairwise(results):
-        assert other_loss == pytest.approx(loss, rel=1e-6)
-        torch.testing.assert_close(other_weights, weights, rtol=1e-4, atol=1e-6)
+        most = tolerances.of_training(epoch.steps, 16)
+        assert other_loss == pytest.approx(loss, rel=most)
+        assert (other_weights - weights).abs().max() <= most * weights.abs().max()
 
 
 def test_only_networks_that_may_drop_are_watched() -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -86,9 +87,14 @@ def together(place: Path, alone: None) -> dict[str, Any]:
     return {"output": output, "errors": errors, "results": results}
 
 
+def steps_at(row: dict[str, Any]) -> int:
+    """The steps done by a row of the log, of six in each epoch."""
+    return 6 * (row["epoch"] - 1) + row.get("step", 6)
+
+
 @pytest.mark.parametrize("name", TRAININGS)
 def test_two_processes_compute_what_one_computes(
-    place: Path, alone: None, together: dict[str, Any], name: str
+    place: Path, alone: None, together: dict[str, Any], name: str, tolerances: ModuleType
 ) -> None:
     one, two = rows(place / f"one-{name}"), rows(place / f"two-{name}")
     assert [row["event"] for row in one].count("mark") == 60
@@ -96,14 +102,18 @@ def test_two_processes_compute_what_one_computes(
     for mine, theirs in zip(one, two, strict=True):
         for key in mine.keys() & {"event", "epoch", "step", "images", "train_acc", "test_acc"}:
             assert mine[key] == theirs[key]
+        most = tolerances.of_training(steps_at(mine), UNEVEN["batch_size"])
         for key in mine.keys() & {"train_loss", "test_loss"}:
-            assert theirs[key] == pytest.approx(mine[key], rel=1e-6)
+            assert theirs[key] == pytest.approx(mine[key], rel=most)
+    most = tolerances.of_training(60, UNEVEN["batch_size"])
     weights = load_file(place / f"two-{name}" / "model.safetensors")
     for key, value in load_file(place / f"one-{name}" / "model.safetensors").items():
-        assert (weights[key] - value).abs().max() < 2e-6
+        assert (weights[key] - value).abs().max() <= most * value.abs().max()
 
 
-def test_two_go_on_where_one_was_cut(place: Path, alone: None, together: dict[str, Any]) -> None:
+def test_two_go_on_where_one_was_cut(
+    place: Path, alone: None, together: dict[str, Any], tolerances: ModuleType
+) -> None:
     run = fbf.load_run(place / "cut")
     assert run.info["state"] == "finished"
     (again,) = run.info["resumed"]
@@ -112,7 +122,8 @@ def test_two_go_on_where_one_was_cut(place: Path, alone: None, together: dict[st
     one, two = rows(place / "one-lenet"), rows(run.path)
     assert [row["event"] for row in two] == [row["event"] for row in one]
     for mine, theirs in zip(one, two, strict=True):
-        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=1e-6)
+        most = tolerances.of_training(steps_at(mine), UNEVEN["batch_size"])
+        assert theirs["train_loss"] == pytest.approx(mine["train_loss"], rel=most)
 
 
 def test_both_know_the_result_and_the_first_alone_tells(
@@ -130,7 +141,9 @@ def test_both_know_the_result_and_the_first_alone_tells(
 
 
 @pytest.mark.faults
-def test_more_processes_than_images_in_the_last_batch(tmp_path: Path) -> None:
+def test_more_processes_than_images_in_the_last_batch(
+    tmp_path: Path, tolerances: ModuleType
+) -> None:
     options = ("lenet", "--data", "sample", "--limit", "9", "--batch-size", "4", "--epochs", "3")
     process = train(tmp_path, *options, "--run", "three", processes=3)
     _, errors = finished(process)
@@ -147,5 +160,6 @@ def test_more_processes_than_images_in_the_last_batch(tmp_path: Path) -> None:
         watch="quiet",
     )
     for mine, theirs in zip(rows(alone.path), rows(tmp_path / "three"), strict=True):
-        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=1e-6)
+        most = tolerances.of_training(9, 4)
+        assert mine["train_loss"] == pytest.approx(theirs["train_loss"], rel=most)
         assert math.isfinite(mine["train_loss"])
