@@ -165,11 +165,12 @@ def test_odd_things_in_the_places_of_notes_and_copies_are_no_harm(tiny, folder, 
         assert arrays.read(folder).digests == {f.name: f.sha256 for f in tiny.entry.files}
 
 
-def test_a_cache_that_cant_be_written_is_no_harm(folder, tmp_path, monkeypatch):
+def test_a_cache_that_cant_be_written_is_no_harm(tiny, folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("FIVEBYFIVE_CACHE", str(tmp_path / "file" / "below"))
     for _ in range(2):
-        arrays.read(folder)
+        assert arrays.read(folder).digests == {f.name: f.sha256 for f in tiny.entry.files}
+    assert [path.name for path in tmp_path.iterdir() if path.name == "file"] == ["file"]
 
 
 def test_only_archives_of_named_datasets_are_kept(tiny, make, tmp_path, places):

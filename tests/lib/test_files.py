@@ -131,6 +131,7 @@ def test_json_from_anyone(tmp_path: Path, content: bytes, said: str) -> None:
 def test_a_sweep_of_what_cant_be_looked_into(tmp_path: Path) -> None:
     files.sweep(tmp_path / "none")
     files.sweep(tmp_path / ("x" * 300))  # an error for root, too, where a mode wouldn't be
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_path_whose_bytes_are_no_utf8_comes_back(tmp_path: Path) -> None:

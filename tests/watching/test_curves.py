@@ -90,18 +90,32 @@ def test_draw_leaves_one_png_and_nothing_else(training, tmp_path):
 
 @pytest.mark.parametrize("epochs", [1, 2, 50])
 def test_every_length_can_be_drawn(training, tmp_path, epochs):
-    draw(history(training.events(epochs=epochs)), tmp_path / "curves.png")
+    shown = history(training.events(epochs=epochs))
+    assert len(shown.test_acc.x) == epochs
+    draw(shown, tmp_path / "curves.png")
+    assert drawn(tmp_path / "curves.png") > 1000
 
 
 def test_a_training_that_diverged_or_never_began_can_be_drawn(training, tmp_path):
     bad = dataclasses.replace(training.chunk(1, 47), train_loss=math.nan, train_acc=0.1)
     worse = dataclasses.replace(training.epoch_done(1), train_loss=math.inf, test_acc=math.nan)
-    draw(history([training.started(), bad, worse]), tmp_path / "curves.png")
-    draw(History(), tmp_path / "curves.png")
+    draw(history([training.started(), bad, worse]), tmp_path / "diverged.png")
+    draw(History(), tmp_path / "empty.png")
+    # The one accuracy that is a number makes a point.
+    assert drawn(tmp_path / "diverged.png") > drawn(tmp_path / "empty.png") > 0
 
 
 def test_a_title_is_taken_literally(tmp_path):
+    """As mathematics it would be an error; drawn as it stands it is more ink than no title."""
     draw(History(title=r"my$net on $\frac{"), tmp_path / "curves.png")
+    draw(History(), tmp_path / "without.png")
+    assert drawn(tmp_path / "curves.png") > drawn(tmp_path / "without.png")
+
+
+def drawn(path):
+    """How many pixels of a picture aren't white."""
+    with Image.open(path) as image:
+        return sum(count for count, color in image.convert("L").getcolors() if color < 250)
 
 
 def test_pyplot_is_left_alone():
