@@ -162,7 +162,7 @@ def test_a_finished_run_says_so(
     out, _ = call(capsys, "train", "--resume", "r", "--json")
     assert json.loads(out)["epochs"] == 1
     _, err = call(capsys, "train", "convnet", "--resume", "r", status=2)
-    assert "the run's network is lenet, its recipe lenet-d2l; 'convnet' can't go on" in err
+    assert "the run's network is lenet, its recipe lenet-d2l; 'convnet' can't resume" in err
 
 
 def test_debug_shows_the_traceback(here: Path) -> None:

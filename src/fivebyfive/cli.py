@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     """The whole grammar of the shell."""
     root = Parser(
         prog="fivebyfive",
-        description="The classic convolutional networks, trained, watched, tested and looked into.",
+        description="Train, watch, test and inspect the classic convolutional networks.",
         epilog="fivebyfive COMMAND --help tells more.",
     )
     root.add_argument("-V", "--version", action="version", version=f"fivebyfive {__version__}")
@@ -128,7 +128,7 @@ def _train(words: Any) -> None:
     )
     sub.add_argument("--run", metavar="DIR", help="the new run folder (runs/TIME-RECIPE)")
     sub.add_argument("--config", metavar="FILE.toml", help="settings; flags win over them")
-    sub.add_argument("--resume", metavar="RUN", help="go on with a run that was cut short")
+    sub.add_argument("--resume", metavar="RUN", help="resume a run that was cut short")
     sub.add_argument(
         "--allow-change",
         action="append",
@@ -160,7 +160,7 @@ def _layers(words: Any) -> None:
     sub = _command(
         words, "layers", commands.layers, "every layer's shape, parameters, FLOPs and memory"
     )
-    sub.add_argument("what", metavar="NETWORK|FILE.py:NAME|RUN", help="what to look into")
+    sub.add_argument("what", metavar="NETWORK|FILE.py:NAME|RUN", help="what to inspect")
     sub.add_argument("--input", metavar="CxHxW", help="the shape of one image, e.g. 1x28x28")
     sub.add_argument("--batch-size", type=int, metavar="N", help="for the training memory")
     sub.add_argument("--optimizer", metavar="sgd|adam", help="for the training memory")
@@ -202,7 +202,7 @@ def _command(words: Any, name: str, run: Command, help_: str) -> argparse.Argume
 
 
 def _device(sub: argparse.ArgumentParser, engine: bool = True) -> None:
-    help_ = "where it runs; auto: a CUDA card, else Apple's, else the processor"
+    help_ = "where it runs; auto: a CUDA GPU, else Apple's, else the processor"
     sub.add_argument("--device", default="auto", metavar="auto|cpu|cuda|cuda:N|mps", help=help_)
     if engine:
         help_ = "who computes the steps; auto: compiled kernels on a processor, else PyTorch"

@@ -87,7 +87,7 @@ def test_an_unnamed_dataset_is_replaced_plainly(tiny):
     data = datasets.load("tiny", named=False)
     assert data.name == "sample"
     for part in (
-        "tiny can't be had",
+        "tiny isn't available",
         "6,000 + 1,000 images",
         "fivebyfive data tiny",
         "dataset-tiny",
@@ -96,7 +96,7 @@ def test_an_unnamed_dataset_is_replaced_plainly(tiny):
 
 
 def test_a_named_dataset_is_never_replaced(tiny, tmp_path):
-    with pytest.raises(DataNotFoundError, match="tiny can't be had"):
+    with pytest.raises(DataNotFoundError, match="tiny isn't available"):
         datasets.load("tiny")
     with pytest.raises(DataNotFoundError, match="no such folder"):
         datasets.load("tiny", tmp_path / "none", named=False)

@@ -87,7 +87,9 @@ def test_bf16_leaves_the_kernels_alone(tiny: Dataset) -> None:
 
 
 def test_what_the_device_lacks_is_said(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DeviceError, match=r"precision tf32 can't be had on cpu: only CUDA cards"):
+    with pytest.raises(
+        DeviceError, match=r"precision tf32 isn't available on cpu: only CUDA cards"
+    ):
         engines.make("eager", Job(network(), recipe(precision="tf32"), tiny.train, tiny.test, CPU))
     monkeypatch.setattr(precision, "_has_bf16", lambda _: False)
     with pytest.raises(DeviceError, match=r"no instructions for bfloat16\. Here there are: fp32\."):

@@ -11,7 +11,7 @@ from fivebyfive.lib.text import plain
 
 def matrix_of(text: str) -> list[str]:
     lines = text.splitlines()
-    start = next((i for i, line in enumerate(lines) if line.startswith("is ↓")), None)
+    start = next((i for i, line in enumerate(lines) if line.startswith("true ↓")), None)
     return [] if start is None else lines[start : start + 5]
 
 
@@ -21,9 +21,9 @@ def test_everything_in_a_wide_terminal(verdict):
     assert "dark" in text
     assert "66.7 %" in text
     assert "no images" in text
-    assert "[grey]" in text  # not taken for markup
+    assert "[grey]" in text  # not predicted as markup
     assert "$bright$ and a lo…" in text
-    assert "1 × dark taken for [grey]" in text
+    assert "1 × dark predicted as [grey]" in text
 
 
 def test_the_matrix_is_aligned(verdict):
@@ -41,7 +41,7 @@ def test_the_matrix_is_aligned(verdict):
 def test_numbers_as_names_stand_once():
     digits = Evaluation(1.0, 3, 5, ("0", "1"), ((2, 1), (1, 1)), ())
     assert [line.split() for line in matrix_of(str(digits))[1:3]] == [["0", "2", "1"], ["1"] * 3]
-    assert "1 × 0 taken for 1" in str(digits)
+    assert "1 × 0 predicted as 1" in str(digits)
     assert repr(digits) == str(digits)  # what a notebook shows
 
 
@@ -73,4 +73,4 @@ def test_many_classes_fall_back_to_the_pairs():
     verdict = Evaluation(1.0, 700, 10500, tuple(map(str, range(100))), confusion, ())
     text = str(verdict)
     assert matrix_of(text) == []
-    assert "taken for" in text
+    assert "predicted as" in text

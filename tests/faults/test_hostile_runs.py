@@ -26,7 +26,7 @@ MOST_BYTES, MOST_SECONDS = 200 << 20, 2.0
 
 @pytest.fixture(scope="module")
 def good(victims: Victims, memory: Path) -> Path:
-    """A run that was killed in its second epoch: it can be tested and gone on with."""
+    """A run that was killed in its second epoch: it can be tested and resumed."""
     run = Path(tempfile.mkdtemp(dir=memory)) / "run"
     victims.run(*SETTING.begin(run), run=run, faults=[Fault("train 2/3")], clock=True)
     return run

@@ -1,4 +1,4 @@
-"""SIGKILL, wherever it comes: the run that is gone on with ends as the one that nothing befell."""
+"""SIGKILL, wherever it comes: the run that is resumed ends as the one that nothing befell."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def alone(place: Path) -> None:
 
 @pytest.fixture(scope="module")
 def together(place: Path, alone: None) -> dict[str, Any]:
-    """The same trainings by two processes, and the one that was cut gone on with by two."""
+    """The same trainings by two processes, and the one that was cut resumed by two."""
     common = {**UNEVEN, "watch": "lines"}
     calls: list[Any] = [
         ["train", {**common, **training, "run": f"two-{name}"}]

@@ -62,7 +62,7 @@ def test_when_one_is_killed_all_end_and_one_can_go_on(
     assert time.monotonic() - killed < 30
     assert process.returncode != 0
     assert "fivebyfive: process 1 has ended or doesn't answer" in errors
-    assert "Go on with: fivebyfive train watched.py:net --resume r" in errors
+    assert "Resume with: fivebyfive train watched.py:net --resume r" in errors
     assert errors.count("Traceback (most recent call last)") == 1  # torchrun's own
     assert -9 in statuses(errors)
     assert 0 not in statuses(errors)
@@ -105,4 +105,4 @@ def test_a_signal_to_one_stops_all(
     _, errors = finished(process)
     run = fbf.load_run(tmp_path / "r")
     assert run.info["state"] in ("interrupted", "failed")  # the latter in the midst of a test
-    assert errors.count("Go on with: fivebyfive train") == 1
+    assert errors.count("Resume with: fivebyfive train") == 1

@@ -84,5 +84,5 @@ def test_all_end_with_advice(tmp_path: Path, rank: str, place: str, first: int) 
     run = fbf.load_run(tmp_path / "r")
     assert run.info["state"] == "failed"
     if first > 12:  # the first epoch was done, and is kept
-        assert rank == "0" or "Go on with: fivebyfive train --resume r" in errors
+        assert rank == "0" or "Resume with: fivebyfive train --resume r" in errors
         assert [row["epoch"] for row in run.metrics() if row["event"] == "epoch"] == [1]

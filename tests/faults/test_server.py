@@ -81,7 +81,7 @@ def cases(faults: Iterable[str]) -> list[object]:
 
 
 def check(made: Made, folder: Path, name: str, faulty: str, good: str, reason: str) -> None:
-    """``faulty`` is the address of a mirror at which the file ``name`` can't be had."""
+    """``faulty`` is the address of a mirror at which the file ``name`` isn't available."""
     for below in ("then good", "twice"):
         made.put(folder / below)
         (folder / below / f"{name}.gz").unlink()

@@ -1,4 +1,4 @@
-"""Trials: processes that are started, suffer, and are gone on with; and what they leave behind."""
+"""Trials: processes that are started, suffer, and are resumed; and what they leave behind."""
 
 from __future__ import annotations
 

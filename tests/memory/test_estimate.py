@@ -66,8 +66,8 @@ def test_what_does_not_fit_says_what_will_be_done():
     split = made_up(available=2000 * MB, micro_batch=32)
     assert not split.fits
     assert str(split) == (
-        "needs about 3.4 GB, 2 GB can be had: doesn't fit whole, so the batch of 128 is computed "
-        "as 4 × 32 (the result stays the same)"
+        "needs about 3.4 GB, 2 GB are available: doesn't fit whole, so the batch of 128 is "
+        "computed as 4 × 32 (the result stays the same)"
     )
     assert str(made_up(batch_size=100, micro_batch=12)).endswith(
         "the batch of 100 is computed as 9 × 12 or 11 (the result stays the same)"

@@ -146,7 +146,7 @@ def test_asked_twice_it_says_how_to_go_on(
             signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr(record, "draw", asked)
-    with pytest.raises(StoppedAtOnce, match=r"Go on with: fivebyfive train .*--resume") as caught:
+    with pytest.raises(StoppedAtOnce, match=r"Resume with: fivebyfive train .*--resume") as caught:
         finish(session, Record(tmp_path, session), [], None)
     assert caught.value.signal is signal.SIGTERM
     assert state(tmp_path) == "interrupted"

@@ -1,4 +1,4 @@
-"""A run that is gone on with ends as if it had never been cut; nothing is lost or begun anew."""
+"""A run that is resumed ends as if it had never been cut; nothing is lost or begun anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be another when a run is gone on with: told, allowed if asked for, or refused."""
+"""What may be another when a run is resumed: told, allowed if asked for, or refused."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def test_speaks_up_once_and_again_on_leaving() -> None:
     left = plateau.notice(done(3, 1.4, 0.5))
     assert left is not None
     assert left.kind == "plateau-left"
-    assert "after 2 epochs at chance" in left.message
+    assert "after 2 epochs of guessing" in left.message
     assert plateau.notice(done(4, 1.0, 0.6)) is None
 
 
@@ -36,7 +36,7 @@ def test_a_network_of_ones_own_gets_general_advice() -> None:
     notice = plateau.notice(done(1, 2.3, 0.1))
     assert notice is not None
     assert "--lr" in notice.message
-    assert notice.message.endswith("The training goes on.")
+    assert notice.message.endswith("The training continues.")
 
 
 @pytest.mark.parametrize("init", ["xavier", "default"])

@@ -19,7 +19,7 @@ def test_one_line_an_epoch_with_everything_in_it(training):
     epochs = [line for line in text.splitlines() if line.startswith("epoch ")]
     assert len(epochs) == 10
     assert epochs[0].startswith("epoch  1/10: loss 1.142, train acc 0.559, test acc 0.539 · ")
-    assert "23,000 images/s compute only · 21,000 end to end (4 % on data)" in epochs[0]
+    assert "23,000 images/s training steps only · 21,000 with data loading (4 %)" in epochs[0]
     assert all(line.endswith(" left") for line in epochs[:-1])
 
 
@@ -34,7 +34,7 @@ def test_the_end_is_as_the_book_prints_it(training):
     lines = watch(training.events(run=Path("runs/one"))).splitlines()
     assert lines[-3:] == [
         "loss 0.469, train acc 0.824, test acc 0.804",
-        "23000.0 images/s compute only · 21000.0 end to end (4 % of the time on data)",
+        "23000.0 images/s training steps only · 21000.0 with data loading (4 %)",
         "run runs/one",
     ]
 

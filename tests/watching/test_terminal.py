@@ -68,7 +68,7 @@ def test_the_last_screen_holds_header_curves_and_summary(training, columns, rows
         "epoch 10/10",
         "100 %",
         SUMMARY,
-        "23000.0 images/s compute only · 21000.0 end to end (4 % of the time on data)",
+        "23000.0 images/s training steps only · 21000.0 with data loading (4 %)",
     ):
         assert screen.everything.count(part) == 1, part
     assert "run runs/one" in screen.lines
@@ -89,7 +89,13 @@ def test_the_display_is_redrawn_in_place(training, columns, rows):
     assert shown.count("epoch 5/10") == 1
     for part in ("epoch 4/10", "starting"):
         assert part not in shown
-    for part in ("loss 0.", "train acc 0.", "test acc 0.", " left", "23,000 images/s compute only"):
+    for part in (
+        "loss 0.",
+        "train acc 0.",
+        "test acc 0.",
+        " left",
+        "23,000 images/s training steps only",
+    ):
         assert part in shown
 
 

@@ -28,8 +28,8 @@ from ..lib.errors import RecipeError
 def load_data_fashion_mnist(batch_size: int, resize: int | None = None) -> tuple[Batches, Batches]:
     """Fashion-MNIST's training batches, shuffled anew at each pass, and its test batches, in order.
 
-    Where the dataset can't be had, the small sample that ships with this package takes its place,
-    and a notice on stderr says so once.
+    Where the dataset isn't available, the small sample that ships with this package takes its
+    place, and a notice on stderr says so once.
 
     Args:
         batch_size: images a batch; the last one may be smaller.

@@ -1,4 +1,4 @@
-"""The datasets by name: their files, the digests that prove them, and where they may be had.
+"""The datasets by name: their files, the digests that prove them, and where they may be found.
 
 To add a dataset of the MNIST family, add its :class:`Entry` to :data:`CATALOG`; everything else
 (search, download, checks, tests) follows from it.

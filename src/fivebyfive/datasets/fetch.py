@@ -65,7 +65,7 @@ def fetch(entry: Entry, folder: Path, deadline: float = DEADLINE) -> list[Path]:
     fair share of the time that remains, so that each of the others still has a chance.
 
     Raises:
-        FetchError: a file could be had from no mirror, or the folder can't be written.
+        FetchError: a file is on no mirror, or the folder can't be written.
     """
     end = time.monotonic() + deadline
     sources = mirrors(entry)
@@ -136,7 +136,7 @@ def download(url: str, seconds: float, most: int) -> bytes:
     """The bytes at an http or https address, ``most`` of them at most, within ``seconds``.
 
     Raises:
-        DataError: they couldn't be had, whatever the reason; in time, in any case.
+        DataError: they wasn't available, whatever the reason; in time, in any case.
     """
     if not url.startswith(("http://", "https://")):
         raise DataError("expected an address that starts with https:// or http://")

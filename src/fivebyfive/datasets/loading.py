@@ -71,7 +71,7 @@ def load(
         name: one of :func:`names`, or a folder with the four IDX files.
         folder: look here for the files and nowhere else; if they aren't those of a named dataset,
             the result bears the folder's name.
-        named: whether the user asked for ``name``. If not, and it can't be had, a dataset with a
+        named: whether the user asked for ``name``. If not, and it isn't available, a dataset with a
             stand-in (Fashion-MNIST has the sample) is replaced by it, and ``notice`` says so.
         download: whether to fetch what isn't on this machine; never where $FIVEBYFIVE_OFFLINE is
             set.
@@ -190,9 +190,9 @@ def _stand_in_notice(wanted: catalog.Entry, found: Found) -> str:
     arrays = found.arrays
     package = f", or on Debian and Ubuntu `sudo apt install {wanted.package}`"
     return (
-        f"{wanted.name} can't be had here, so this is the {found.name} that ships with fivebyfive: "
-        f"{len(arrays.train_labels):,} + {len(arrays.test_labels):,} images of it. Results will be "
-        "worse, and can't be compared with published ones. For the full data: "
+        f"{wanted.name} isn't available here, so this is the {found.name} that ships with "
+        f"fivebyfive: {len(arrays.train_labels):,} + {len(arrays.test_labels):,} images of it. "
+        "Results will be worse, and can't be compared with published ones. For the full data: "
         f"`fivebyfive data {wanted.name}` (it says what went wrong)"
         f"{package if wanted.package else ''}."
     )

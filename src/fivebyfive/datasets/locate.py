@@ -82,7 +82,7 @@ def look(kind: Kind, root: Path, subfolders: tuple[str, ...]) -> Place:
         if not root.is_dir():
             return Place(kind, root, None, "not a folder" if root.exists() else "no such folder")
     except OSError as error:
-        return Place(kind, root, None, f"can't be looked into: {error.strerror or error}")
+        return Place(kind, root, None, f"can't be read: {error.strerror or error}")
     note = f"no IDX files in it{''.join(f', nor in its {sub}/' for sub in subfolders)}"
     for folder in (*(root / sub for sub in subfolders), root):
         try:

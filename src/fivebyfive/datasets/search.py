@@ -192,7 +192,7 @@ def _words(place: Place) -> str:
 def _nowhere(entry: Entry, looked: list[Place], failures: list[str]) -> str:
     return "\n".join(
         (
-            f"{entry.name} can't be had. Looked at:",
+            f"{entry.name} isn't available. Looked at:",
             *(f"  {place}" for place in looked),
             "Downloading:",
             *(f"  {failure}" for failure in failures),

@@ -33,7 +33,8 @@ class PrecisionContext:
         if reason:
             here = ", ".join(p for p in PRECISIONS if not why_unsupported(p, device))
             raise DeviceError(
-                f"precision {precision} can't be had on {device}: {reason}. Here there are: {here}."
+                f"precision {precision} isn't available on {device}: {reason}. "
+                f"Here there are: {here}."
             )
         self._precision = precision
         self._device = device

@@ -66,7 +66,7 @@ def _matrix(verdict: Evaluation) -> tuple[RenderableType, int]:
     for _ in labels:
         table.add_column(no_wrap=True, width=digits + 2)
     heads = [Text(f"{label} ".rjust(digits + 2), style="bold") for label in labels]
-    table.add_row(Text("is ↓  said →", style="dim"), *heads)
+    table.add_row(Text("true ↓  pred →", style="dim"), *heads)
     for true, row in enumerate(verdict.confusion):
         total = max(1, sum(row))
         cells = [
@@ -74,7 +74,7 @@ def _matrix(verdict: Evaluation) -> tuple[RenderableType, int]:
             for said, number in enumerate(row)
         ]
         table.add_row(Text(f"{names[true]} "), *cells)
-    return table, max(12, *map(len, names)) + 1 + len(labels) * (digits + 2)
+    return table, max(14, *map(len, names)) + 1 + len(labels) * (digits + 2)
 
 
 def _row_name(label: int, name: str) -> str:
@@ -97,5 +97,5 @@ def _pairs(pairs: list[tuple[int, str, str]]) -> RenderableType:
     table = Table.grid(padding=(0, 1))
     table.add_column(justify="right", no_wrap=True)
     for times, true, said in pairs:
-        table.add_row(f"{times} ×", Text(f"{true} taken for {said}"))
+        table.add_row(f"{times} ×", Text(f"{true} predicted as {said}"))
     return table

@@ -181,7 +181,7 @@ def sweep(folder: Path, idle: float = 0.0) -> None:
     Where others may be writing, ``idle`` must be more than any of them takes.
     """
     found: list[Path] = []
-    with contextlib.suppress(OSError):  # what can't be looked into has nothing of ours
+    with contextlib.suppress(OSError):  # what can't be read has nothing of ours
         found += folder.glob(LEFT_OVER)
     for path in found:
         with contextlib.suppress(OSError):

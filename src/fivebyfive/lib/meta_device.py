@@ -29,7 +29,7 @@ def stand_ins(network: nn.Module) -> dict[str, Tensor]:
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         raise NetworkError(
-            "a part of the network is compiled by TorchScript, which can't be looked into. Give "
+            "a part of the network is compiled by TorchScript, which can't be read. Give "
             "the network as it was before torch.jit."
         )
     state: dict[str, Tensor] = {}

@@ -89,12 +89,12 @@ class MemoryEstimate:
             assert self.least is not None
             return (
                 f"needs about {size(self.least)} even for one image at a time, and "
-                f"{size(self.available)} can be had: doesn't fit. Close other programs, or choose "
-                "smaller images (--resize), a smaller network or a machine with more memory"
+                f"{size(self.available)} are available: doesn't fit. Close other programs, or "
+                "choose smaller images (--resize), a smaller network or a machine with more memory"
             )
         splits = " and ".join(self._splits(self.micro_batch, self.test_batch))
         return (
-            f"needs about {size(self.peak)}, {size(self.available)} can be had: doesn't fit "
+            f"needs about {size(self.peak)}, {size(self.available)} are available: doesn't fit "
             f"whole, so {splits}"
         )
 

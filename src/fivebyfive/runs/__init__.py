@@ -1,4 +1,4 @@
-"""The run folder, what a training leaves behind: written, opened, and gone on with.
+"""The run folder, what a training leaves behind: written, opened, and resumed.
 
     run.json            recipe, data digests, environment, state, and the result once there is one
     metrics.jsonl       a row a mark, an epoch and a notice

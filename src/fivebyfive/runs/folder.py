@@ -32,7 +32,7 @@ def check_free(path: Path) -> None:
             if INFO in held:
                 raise RunError(
                     f"{path} holds a run already; a run never overwrites. Name another folder, or "
-                    f"go on with this one: {resume_command(path)}."
+                    f"resume this one: {resume_command(path)}."
                 )
             if held:
                 raise RunError(
@@ -41,7 +41,7 @@ def check_free(path: Path) -> None:
         elif path.exists():
             raise RunError(f"{path} is a file; expected the name of a new folder.")
     except OSError as error:
-        raise RunError(f"{path} can't be looked into: {error.strerror or error}.") from error
+        raise RunError(f"{path} can't be read: {error.strerror or error}.") from error
 
 
 @contextlib.contextmanager

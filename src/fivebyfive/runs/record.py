@@ -138,18 +138,18 @@ class Record:
         resume = self._resume_command()
         if isinstance(error, Interrupted):
             self._give_up("interrupted")
-            error.args = (f"{error}. Go on with: {resume}",)
+            error.args = (f"{error}. Resume with: {resume}",)
         elif isinstance(error, KeyboardInterrupt):  # the second signal, or a listener's: at once
             with contextlib.suppress(RunError):
                 self._save("interrupted")
-            error.args = (f"stopped at once. Go on with: {resume}",)
+            error.args = (f"stopped at once. Resume with: {resume}",)
         else:
             self._give_up("failed")
             if isinstance(error, DivergedError) and checkpoints.numbers(self.path):
                 again = f"{resume} --lr … --allow-change recipe"
                 error.args = (f"{error} From the last good checkpoint: {again}",)
             if isinstance(error, RankGoneError):
-                error.args = (f"{error} Go on with: {resume}, with any number of processes.",)
+                error.args = (f"{error} Resume with: {resume}, with any number of processes.",)
 
     def _create(self) -> None:
         info = self.path / folder.INFO

@@ -27,7 +27,7 @@ from .folder import CHECKPOINTS, METRICS, WEIGHTS, writing
 from .record import Start
 from .run import Run
 
-#: What may differ from the run that is gone on with, if it is asked for by name.
+#: What may differ from the run that is resumed, if it is asked for by name.
 Change = Literal["data", "recipe"]
 #: The settings that mean something in the middle of a run.
 CHANGEABLE = recipes.ResumeSettings.__optional_keys__
@@ -60,7 +60,7 @@ def changed_recipe(run: Run, settings: Mapping[str, Any], allow: Collection[str]
         )
     if told and "recipe" not in allow:
         raise RecipeError(
-            f"the recipe would change: {'; '.join(told.values())}. To go on with it all the same "
+            f"the recipe would change: {'; '.join(told.values())}. To resume with it all the same "
             "add --allow-change recipe."
         )
     return recipe
@@ -115,7 +115,7 @@ def _restore(run: Run, session: Session, found: Checkpoint, allow: Collection[st
     changes = _told(saved, session.recipe)
     if changes and "recipe" not in allow:
         raise RecipeError(
-            f"run.json and {found.path} disagree: {'; '.join(changes.values())}. To go on with "
+            f"run.json and {found.path} disagree: {'; '.join(changes.values())}. To resume with "
             "what run.json says add --allow-change recipe."
         )
     if changes and progress.epoch > session.recipe.epochs:
@@ -177,7 +177,7 @@ def _check_data(
         raise DataError(
             f"the data isn't what the run was begun with: other content in "
             f"{', '.join(names) or 'its files'} from {session.data.source}. Give the run's own "
-            "data by --data FOLDER, or go on with this by --allow-change data."
+            "data by --data FOLDER, or resume with this by --allow-change data."
         )
     return [_not_the_same(["the data changed"])]
 

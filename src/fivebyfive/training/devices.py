@@ -13,7 +13,7 @@ FORMS = "auto, cpu, cuda, cuda:N or mps"
 
 
 def choose(name: str = "auto") -> torch.device:
-    """The device called ``name``; ``auto`` takes a CUDA card, then Apple's, then the CPU.
+    """The device called ``name``; ``auto`` takes a CUDA GPU, then Apple's, then the CPU.
 
     Raises:
         DeviceError: no such device here; the message says which there are.

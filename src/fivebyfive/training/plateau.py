@@ -1,4 +1,4 @@
-"""Noticing that a training sits at chance, and saying what that means."""
+"""Noticing that a network is still guessing, and saying what that means."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class Plateau:
         epochs = done.epoch - self.since
         self.since = None
         message = (
-            f"Off the plateau after {epochs} epoch{'s' if epochs > 1 else ''} at chance: "
-            f"test accuracy is {done.test_acc:.3f} now."
+            f"The network no longer gives all classes the same score, after {epochs} "
+            f"epoch{'s' if epochs > 1 else ''} of guessing: test loss is {done.test_loss:.3f}, "
+            f"test accuracy {done.test_acc:.3f}."
         )
         return Noticed("plateau-left", done.epoch, message)
 
@@ -45,7 +46,7 @@ class Plateau:
 
     def _explain(self, done: EpochDone) -> str:
         sits = (
-            f"The network sits at chance: test loss {done.test_loss:.3f} is about "
+            f"The network is still guessing: test loss {done.test_loss:.3f} is about "
             f"ln {self._classes} = {math.log(self._classes):.3f}, what equal probabilities for "
             f"all {self._classes} classes give."
         )
@@ -57,5 +58,5 @@ class Plateau:
             f"try another learning rate (--lr){xavier}, and check that the pixels are scaled as "
             "the network expects (--mean, --std)."
         )
-        going_on = " The training goes on." if done.epoch < done.epochs else ""
+        going_on = " The training continues." if done.epoch < done.epochs else ""
         return f"{sits} {advice}{going_on}"

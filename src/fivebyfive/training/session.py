@@ -129,7 +129,7 @@ def prepare(
         data: the images, where they are loaded already.
         folder: where to look for the dataset's files first.
         named: whether the user asked for this dataset; only one that was not asked for is replaced
-            by the sample where it can't be had.
+            by the sample where it isn't available.
         epochs_named: whether the user asked for this number of epochs. Where not, the sample, which
             has a tenth of the images, is trained on for ten times as many: as many steps.
         device: see :func:`fivebyfive.training.together.device_of`.

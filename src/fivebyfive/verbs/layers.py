@@ -53,7 +53,7 @@ def layers(
         module = what.architecture(resolve.network_of(what, network))
     elif network is not None:
         raise NetworkError(
-            "--network goes with a run folder only. To look into a network itself, name it where "
+            "--network goes with a run folder only. To inspect a network itself, name it where "
             "the run would stand."
         )
     else:

@@ -122,7 +122,7 @@ def network_of(run: Run, network: str | nn.Module | None) -> Callable[[], nn.Mod
     if network not in (run.recipe.name, run.recipe.network):
         raise NetworkError(
             f"the run's network is {run.recipe.network}, its recipe {run.recipe.name}; {network!r} "
-            "can't go on with it. Leave it out."
+            "can't resume it. Leave it out."
         )
     return None
 

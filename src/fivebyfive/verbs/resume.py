@@ -74,7 +74,7 @@ def resume(
         settings: ``epochs``, ``lr`` or ``precision``, if the recipe is allowed to change.
 
     Raises:
-        RunError: there is no run to go on with, or another process trains it right now.
+        RunError: there is no run to resume, or another process trains it right now.
         DataError: the data isn't the run's.
         RecipeError: a setting isn't the run's, or can't be changed now.
         DivergedError: as from :func:`train`.

@@ -39,7 +39,7 @@ def test(
             can't be done a warning says so.
 
     Raises:
-        FiveByFiveError: the run, its data or its network can't be had.
+        FiveByFiveError: the run, its data or its network isn't available.
     """
     opened = run if isinstance(run, Run) else resolve.load_run(run)
     place = choose(device)

@@ -59,8 +59,8 @@ def figures(of: EpochDone | Result) -> str:
 def speeds(speed: Speed) -> str:
     """Both speeds and the share of the data, short enough for a line that changes."""
     return (
-        f"{rate(speed.images_per_s_compute)} images/s compute only · "
-        f"{rate(speed.images_per_s)} end to end ({percent(speed.data_share)} on data)"
+        f"{rate(speed.images_per_s_compute)} images/s training steps only · "
+        f"{rate(speed.images_per_s)} with data loading ({percent(speed.data_share)})"
     )
 
 
@@ -68,9 +68,8 @@ def summary(result: Result) -> list[str]:
     """The last lines: the figures, both speeds, and where the run is kept."""
     lines = [
         figures(result),
-        f"{result.images_per_s_compute:.1f} images/s compute only · "
-        f"{result.images_per_s:.1f} end to end "
-        f"({percent(result.data_share)} of the time on data)",
+        f"{result.images_per_s_compute:.1f} images/s training steps only · "
+        f"{result.images_per_s:.1f} with data loading ({percent(result.data_share)})",
     ]
     if result.run is not None:
         lines.append(f"run {printable(result.run)}")
