@@ -5,8 +5,8 @@ last ``Finished`` or ``Stopped``. In between ``Paused``, ``Resumed`` and ``Learn
 where a :class:`~fivebyfive.training.control.Control` asked for it. Epochs count from 1. Rates are
 in images per second: ``images_per_s`` is with data loading (order, gathering, conversion, the
 steps, and the listeners between them), ``images_per_s_compute`` leaves the data out, as the book's
-printed figure does; ``data_share`` is the part of the training time spent on data, 0 to 1. Neither rate
-counts the time of evaluation or of a pause.
+printed figure does; ``data_share`` is the part of the training time spent on data, 0 to 1. Neither
+rate counts the time of evaluation or of a pause.
 
 Each event's :meth:`~_Event.as_dict` is plain JSON; docs/events.md lists all its keys.
 """
