@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch.utils.flop_counter import flop_registry
@@ -21,14 +21,8 @@ class FlopCounter(DispatchMode):
         super().__init__()
         self.total = 0
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Iterable[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def see(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Do the operation."""
         count = flop_registry.get(func._overloadpacket)
         if count is None:
             with self:  # what it is made of is counted, if anything

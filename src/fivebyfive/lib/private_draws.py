@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -62,14 +62,8 @@ class PrivateDraws(DispatchMode):
         super().__exit__(*error)  # type: ignore[no-untyped-call]
         _count(-1)
 
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Iterable[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def see(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Do the operation."""
         if _SEEDED not in func.tags:
             return func(*args, **kwargs)
         return self._draw(func, args, kwargs)

@@ -148,14 +148,8 @@ class AllocationTracker(DispatchMode):
         self.peak = 0
         self._known: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = kwargs or {}
+    def see(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Do the operation."""
         for tensor in meta.tensors_in([*args, *kwargs.values()]):
             self._note(tensor, counted=False)
         result = func(*args, **kwargs)
