@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -109,6 +112,41 @@ def test_cudas_switches_are_put_back(rounding: bool) -> None:
         assert set(switches()) <= ({"tf32", True} if rounding else {"ieee", False})
         raise KeyError  # also where something fails
     assert switches() == before
+
+
+def test_threads_that_want_cudas_switches_otherwise_take_turns() -> None:
+    def now() -> object:
+        matmul = torch.backends.cuda.matmul
+        return matmul.fp32_precision if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
+
+    before, together = now(), threading.Barrier(2, timeout=30)
+    with rounding_to_tf32(True):
+        rounded = now()
+    with rounding_to_tf32(False):
+        exact = now()
+
+    def stretches(rounding: bool) -> list[object]:
+        seen: list[object] = []
+        together.wait()
+        for _ in range(200):
+            with rounding_to_tf32(rounding):
+                seen.append(now())
+                time.sleep(0.0001)
+                seen.append(now())
+        return seen
+
+    def alike() -> object:
+        with rounding_to_tf32(True):
+            together.wait()  # both are inside
+            return now()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [f.result() for f in [pool.submit(alike), pool.submit(alike)]] == [rounded] * 2
+        one, other = pool.submit(stretches, True), pool.submit(stretches, False)
+        assert set(one.result()) == {rounded}
+        assert set(other.result()) == {exact}
+    assert rounded != exact
+    assert now() == before
 
 
 @needs_bf16

@@ -125,10 +125,27 @@ def test_on_the_meta_device_nothing_is_drawn() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+class Own(nn.Module):
+    """Code of a user's."""
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand, lambda: random.gauss(0, 1)])
 def test_pythons_and_numpys_generators_are_watched(draw: Callable[[], float]) -> None:
-    watched = OtherGenerators()
+    watched = OtherGenerators(Own())
     torch.rand(3)
     assert not watched.moved()
-    draw()
+    drawn = draw()
+    assert watched.moved()
+    watched.put_back()
+    assert not watched.moved()
+    assert draw() == drawn
+
+
+def test_pytorchs_own_layers_are_not_asked_but_with_hooks() -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Dropout())
+    unwatched = OtherGenerators(layers)
+    layers[0].register_forward_hook(lambda *_: None)
+    watched = OtherGenerators(layers)
+    random.random()
+    assert not unwatched.moved()
     assert watched.moved()

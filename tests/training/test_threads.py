@@ -64,7 +64,15 @@ class Shared(nn.Module):
         return self.linear(x.flatten(1)) * (1 + random.random())
 
 
-def made(kind: type[nn.Module]) -> nn.Module:
+def layers() -> nn.Module:
+    """PyTorch's own, which run in the kernels but for the dropout."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+        nn.Dropout(0.3), nn.Linear(6 * 12 * 12, 3),
+    )  # fmt: skip
+
+
+def made(kind: Callable[[], nn.Module]) -> nn.Module:
     """With the same weights each time, whoever else draws."""
     with PrivateDraws(0):
         return kind()
@@ -74,6 +82,7 @@ KINDS: dict[str, Callable[[], tuple[object, dict[str, object]]]] = {
     "lenet": lambda: ("lenet", {"lr": 0.5}),
     "convnet": lambda: ("convnet", {}),
     "lenet, eager": lambda: ("lenet", {"engine": "eager", "lr": 0.5}),
+    "layers": lambda: (made(layers), {"seed": 5}),
     "draws and drops": lambda: (made(Noisy), {"seed": 3}),
     "partly fused": lambda: (made(Partly), {"init": "xavier", "optimizer": "sgd", "lr": 0.1}),
     "partly fused, eager": lambda: (made(Partly), {"engine": "eager"}),
@@ -155,6 +164,30 @@ def test_a_thread_that_draws_meanwhile_gets_its_numbers(tiny: Dataset, tmp_path:
     train("partly fused", tiny, tmp_path / "run", lambda: None)
     thread.join()
     assert torch.equal(torch.cat(drawn), expected)
+
+
+@pytest.mark.parametrize("kind", ["lenet", "convnet", "layers"])
+def test_a_thread_that_draws_by_python_and_numpy_changes_nothing(
+    kind: str, tiny: Dataset, tmp_path: Path, alone: dict[str, str]
+) -> None:
+    if kind not in alone:
+        alone[kind] = train(kind, tiny, tmp_path / "alone", lambda: None)
+    random.seed(6)
+    np.random.seed(6)
+    mine, over, wrong = (random.Random(6), np.random.RandomState(6)), threading.Event(), []
+
+    def draw() -> None:
+        while not over.wait(0.0002):
+            if (random.random(), np.random.rand()) != (mine[0].random(), mine[1].rand()):
+                wrong.append(1)
+
+    with ThreadPoolExecutor(1) as pool:
+        drawing = pool.submit(draw)
+        ends = {train(kind, tiny, tmp_path / str(n), lambda: None) for n in range(3)}
+        over.set()
+        drawing.result()
+    assert ends == {alone[kind]}
+    assert not wrong
 
 
 class Notices:

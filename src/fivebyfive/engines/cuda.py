@@ -144,7 +144,7 @@ class Cuda(Eager):
         if self._graphs is None or self._gave_up:
             super()._learn(images, labels, whole, sums)
             return
-        others, held = OtherGenerators(), holds(self.network)
+        others, held = OtherGenerators(self.network), holds(self.network)
         super()._learn(images, labels, whole, sums)
         if self._draws.drew or others.moved():
             self._give_up("the network draws random numbers of its own")

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from ..lib.private_draws import FUNCTIONS, PrivateDraws
+from ..lib.private_draws import FUNCTIONS, PrivateDraws, has_own_code
 from ..lib.randomness import DROPOUT, derive
 from ..lib.torch_internals import in_checkpoint
 
@@ -143,8 +143,4 @@ def may_drop(network: nn.Module) -> bool:
     A network of PyTorch's and of this package's modules does so only in dropout layers; the code of
     any other module may do what it likes. Watching costs about a microsecond an operation.
     """
-    return any(
-        isinstance(module, _DropoutNd)
-        or not type(module).__module__.startswith(("torch.nn.modules.", "fivebyfive.networks."))
-        for module in network.modules()
-    )
+    return has_own_code(network) or any(isinstance(m, _DropoutNd) for m in network.modules())

@@ -172,11 +172,7 @@ class Eager:
     def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
         sums = self._zeros()
-        with (
-            in_mode(self.network, training=False),
-            self._precision_context.stepping(),
-            self._other_buffers(),
-        ):
+        with in_mode(self.network, training=False), self._other_buffers():
             for first in self._test_batches():
                 at_most = min(self.test_batch, len(self._test) - first)
                 compute = functools.partial(self._test_batch, first, between)
@@ -204,9 +200,10 @@ class Eager:
         split = (parts(each[batch], at_most) for each in (self._test.images, self._test.labels))
         with self._drawing(TEST, first):
             for stored, labels in zip(*split, strict=True):
-                between()
-                scores = self._forward(self._pixels(stored))
-                add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
+                between()  # which may take as long as a pause
+                with self._precision_context.stepping():
+                    scores = self._forward(self._pixels(stored))
+                    add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
         return sums
 
     def notices(self) -> list[Notice]:

@@ -8,6 +8,7 @@ whatever is to differ from one time to the next has to lie in memory that stays 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -16,6 +17,9 @@ import torch
 
 #: Does recorded work again; returns before the device has done it.
 Replay = Callable[[], None]
+
+#: Before it records PyTorch waits for the whole card, which fails while another thread records.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Graphs(Protocol):
@@ -67,8 +71,11 @@ class CudaGraphs:
         graph = torch.cuda.CUDAGraph()
         try:
             # "thread_local": another thread, a listener's for instance, may go on using the card.
-            with torch.cuda.graph(
-                graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+            with (
+                _ONE_AT_A_TIME,
+                torch.cuda.graph(
+                    graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+                ),
             ):
                 work()
         except BaseException:

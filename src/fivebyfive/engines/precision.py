@@ -8,6 +8,8 @@ TensorFloat-32.
 from __future__ import annotations
 
 import contextlib
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -75,7 +77,55 @@ def _has_tf32(device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def rounding_to_tf32(rounding: bool) -> Iterator[None]:
-    """Let CUDA round the factors of float32 products to TensorFloat-32, or not, for a while."""
+    """Let CUDA round the factors of float32 products to TensorFloat-32, or not, for a while.
+
+    The switches are the whole process's. Threads that want them alike share them; one that wants
+    them otherwise waits until those are done, and nobody joins them before it has had its turn.
+    """
+    with _TURNS.taken(rounding):
+        yield
+
+
+class _Turns:
+    """Who uses the switches now, and who waits to have them otherwise."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._users, self._rounding = 0, False
+        self._waiting = Counter[bool]()
+        self._put_back = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def taken(self, rounding: bool) -> Iterator[None]:
+        """Have the switches so, and nobody change them meanwhile."""
+        with self._changed:
+            self._waiting[rounding] += 1
+            try:
+                self._changed.wait_for(lambda: self._may_join(rounding))
+            finally:
+                self._waiting[rounding] -= 1
+            if not self._users:
+                self._put_back.enter_context(_switched(rounding))
+            self._users, self._rounding = self._users + 1, rounding
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._users -= 1
+                if not self._users:
+                    self._put_back.close()
+                self._changed.notify_all()
+
+    def _may_join(self, rounding: bool) -> bool:
+        alike = self._rounding is rounding and not self._waiting[not rounding]
+        return not self._users or alike
+
+
+_TURNS = _Turns()
+
+
+@contextlib.contextmanager
+def _switched(rounding: bool) -> Iterator[None]:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     switches: list[tuple[Any, str, Any]]
     if hasattr(cudnn, "conv"):  # PyTorch 2.9 and later, which warn of the older switches

@@ -10,14 +10,12 @@ import contextlib
 import copy
 import inspect
 import operator
-import random
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 
@@ -179,8 +177,7 @@ class _Surroundings:
         self._containers = [(each, copy.copy(each)) for each in (*held, *inner)]
         buffers = [each for each in network.buffers() if not each.is_inference()]
         self._buffers = [(each, each._version, each.clone()) for each in buffers]
-        self._random = random.getstate(), np.random.get_state()
-        self._others = OtherGenerators()
+        self._others = OtherGenerators(network)
 
     def put_back(self) -> str:
         """Put back what has changed; says what that was, empty if nothing."""
@@ -212,9 +209,7 @@ class _Surroundings:
     def _put_back_random(self) -> bool:
         if not self._others.moved():
             return True
-        python, numpy = self._random
-        random.setstate(python)
-        np.random.set_state(numpy)
+        self._others.put_back()
         return False
 
 

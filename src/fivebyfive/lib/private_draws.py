@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
-from torch import Tensor
+from torch import Tensor, nn
 
 from .dispatch_mode import DispatchMode
-from .torch_internals import in_checkpoint
+from .torch_internals import hooked, in_checkpoint
 
 aten = torch.ops.aten
 _SEEDED = torch.Tag.nondeterministic_seeded
@@ -103,19 +103,36 @@ def active() -> int:
 
 
 class OtherGenerators:
-    """Whether code drew from Python's or NumPy's generators, which nothing here replaces."""
+    """Whether ``network`` drew from Python's or NumPy's generators, which nothing here replaces.
 
-    def __init__(self) -> None:
-        self._before = _python_and_numpy()
+    They show only that somebody drew, maybe another thread. So a network isn't asked that can't
+    have: one without code or hooks of the user's.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        asked = has_own_code(network) or any(map(hooked, network.modules()))
+        self._before = (random.getstate(), np.random.get_state()) if asked else None
 
     def moved(self) -> bool:
         """Whether any has moved since this was made."""
-        return not all(map(np.array_equal, self._before, _python_and_numpy()))
+        if self._before is None:
+            return False
+        (_, now, _), (_, numbers, *place) = random.getstate(), np.random.get_state()
+        (_, before, _), (_, numbers_before, *place_before) = self._before
+        same = now == before and place == place_before and np.array_equal(numbers, numbers_before)
+        return not same
+
+    def put_back(self) -> None:
+        """Let both go on from where they were."""
+        if self._before is not None:
+            random.setstate(self._before[0])
+            np.random.set_state(self._before[1])
 
 
-def _python_and_numpy() -> list[Any]:
-    _, numbers, *place = np.random.get_state()
-    return [random.getstate()[1], numbers, place]
+def has_own_code(network: nn.Module) -> bool:
+    """Whether a module is neither PyTorch's nor this package's, so that it may do what it likes."""
+    known = "torch.nn.modules.", "fivebyfive.networks."
+    return any(not type(module).__module__.startswith(known) for module in network.modules())
 
 
 _THREAD = threading.local()

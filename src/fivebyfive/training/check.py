@@ -41,7 +41,7 @@ def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> 
     images, draws = images.to(trained[0].device), PrivateDraws(0)
     buffers = copy.deepcopy(list(network.buffers()))
     others, by_image = (
-        OtherGenerators(),
+        OtherGenerators(network),
         DropoutByImage(0, 1, torch.arange(len(images), device=images.device)),
     )
     try:
