@@ -62,7 +62,7 @@ void step(const Chain* chain, const Images* images, float* memory, int threads, 
     parallel(threads, plan.groups, [&](int group, int worker) {
         float* blocks = run.block(group * PAIR);
         float* scratch = run.scratch(worker);
-        run.group_sums()[group] = evaluate_group(run, *images, group, blocks, *loss, scratch);
+        run.put_sums(group, evaluate_group(run, *images, group, blocks, *loss, scratch));
         backward_group(run, group, scratch, false);
     });
     weight_gradients(run);
@@ -74,7 +74,7 @@ void evaluate(const Chain* chain, const Images* images, float* memory, int threa
     const Run run{plan, aligned(memory), threads};
     pack_weights(run, FORWARD);
     parallel(threads, plan.groups, [&](int group, int worker) {
-        run.group_sums()[group] = evaluate_group(run, *images, group, run.block(PAIR * worker), *loss, nullptr);
+        run.put_sums(group, evaluate_group(run, *images, group, run.block(PAIR * worker), *loss, nullptr));
     });
     add_up_groups(run, *loss);
 }

@@ -85,7 +85,7 @@ double now() {
 
 // A group from images to loss, and to the loss's gradient unless that is null.
 Sums evaluate_group(const Run& run, const Images& images, int group, float* blocks, const Loss& loss,
-                  float* grad) {
+                    float* grad) {
     const Plan& plan = run.plan;
     const Stage& last = plan.last();
     Sums sums = {};
@@ -107,7 +107,7 @@ Sums evaluate_group(const Run& run, const Images& images, int group, float* bloc
 void add_up_groups(const Run& run, Loss& loss) {
     Sums total = {};
     for (int group = 0; group < run.plan.groups; ++group) {
-        const Sums& sums = run.group_sums()[group];
+        const Sums sums = run.sums_of(group);
         total.loss += sums.loss, total.correct += sums.correct;
         total.gather_seconds += sums.gather_seconds;
     }

@@ -18,6 +18,8 @@
 namespace {
 
 constexpr int MAX_LAYERS = 32;
+constexpr ptrdiff_t SUMS_FLOATS = sizeof(Sums) / sizeof(float);
+static_assert(sizeof(Sums) % sizeof(float) == 0, "sums lie in the workspace as whole floats");
 
 struct Stage {
     Layer layer;
@@ -88,8 +90,7 @@ inline Plan make_plan(const Chain& chain, int64_t images, bool keep, int threads
     plan.images = static_cast<int>(images);
     plan.blocks = ceil_div(plan.images, LANES);
     plan.groups = ceil_div(plan.blocks, PAIR);
-    take(plan.total, plan.groups * static_cast<ptrdiff_t>(sizeof(Sums) / sizeof(float)));
-    static_assert(sizeof(Sums) % sizeof(float) == 0, "sums lie in the workspace as whole floats");
+    take(plan.total, plan.groups * SUMS_FLOATS);
 
     ptrdiff_t block = 0, slope = 0;
     for (int i = 0; i < chain.count; ++i) {

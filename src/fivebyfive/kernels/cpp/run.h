@@ -27,7 +27,16 @@ struct Run {
     float* block(int number) const { return workspace + plan.first_block + number * plan.block_floats; }
     float* partial(int group) const { return workspace + plan.partials + group * plan.partial_floats; }
     float* scratch(int worker) const { return workspace + plan.scratch + worker * plan.scratch_floats; }
-    Sums* group_sums() const { return reinterpret_cast<Sums*>(workspace); }
+
+    // Copied in and out: the workspace is of floats, and doubles can't be read from it in place.
+    void put_sums(int group, const Sums& sums) const {
+        memcpy(workspace + group * SUMS_FLOATS, &sums, sizeof(Sums));
+    }
+    Sums sums_of(int group) const {
+        Sums sums;
+        memcpy(&sums, workspace + group * SUMS_FLOATS, sizeof(Sums));
+        return sums;
+    }
 };
 
 enum Direction { FORWARD = 1, BACKWARD = 2 };
