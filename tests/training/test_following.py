@@ -78,3 +78,13 @@ def test_a_wish_of_this_process_stops_it_too(tiny: Dataset) -> None:
     control.stop_by_signal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="stopped at the start"):
         loop(tiny, Counting(), Second(said(1)), control).run(None)  # type: ignore[arg-type]
+
+
+def test_a_wish_in_a_test_waits_till_all_can_stop(tiny: Dataset) -> None:
+    """One process that left a test would leave the others waiting for its sums."""
+    control = Control()
+    control.stop()
+    processes = Second([60, False, None, False, None], [1, False, None, False, None])
+    running = loop(tiny, Counting(), processes, control)
+    running._stop_if_asked()
+    assert control.stopped

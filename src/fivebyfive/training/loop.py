@@ -203,7 +203,9 @@ class Loop:
         self._progress = dataclasses.replace(self._progress, seconds=seconds, **changes)  # type: ignore[arg-type]
 
     def _stop_if_asked(self) -> None:
-        if self._control.stopped:
+        """Leave a test. Where others test along, only a signal does; a wish is for all, later."""
+        alone = self._processes.size == 1
+        if self._control.stopped and (alone or self._control.signal is not None):
             raise _Stop(self._control.signal)
 
     def _heed(self) -> tuple[float, int]:
