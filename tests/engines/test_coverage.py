@@ -9,6 +9,7 @@ from torch import nn
 from fivebyfive import engines, networks, recipes
 from fivebyfive.engines.coverage import Coverage, coverage_of
 from fivebyfive.engines.interface import Epoch, Job, Metrics
+from fivebyfive.engines.precision import why_unsupported
 from fivebyfive.kernels import accelerate, tracing
 from fivebyfive.kernels.analysis import analyse
 from fivebyfive.kernels.library import report
@@ -56,7 +57,14 @@ def test_a_loss_that_the_network_does_not_fit():
 @pytest.mark.parametrize(
     ("network", "changes", "words"),
     [
-        (networks.build("lenet"), {"precision": "bf16"}, "all (precision bf16, the kernels'"),
+        pytest.param(
+            networks.build("lenet"),
+            {"precision": "bf16"},
+            "all (precision bf16, the kernels'",
+            marks=pytest.mark.skipif(
+                bool(why_unsupported("bf16", CPU)), reason="this processor has no bfloat16"
+            ),
+        ),
         (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), {}, "Linear (no convolution runs in"),
         (networks.build("lenet").double(), {}, "all (parameters of type float64"),
     ],

@@ -274,7 +274,11 @@ def test_every_step_is_that_of_float64(recipe, count, kink):
 
 
 def test_the_convnet_begins_with_the_losses_of_float64():
-    found = apart(CONVNET, datasets.load("sample"), count=15)
+    """For eight steps: after them Adam makes a rounding at a kink of ReLU grow past ``NEAR``.
+
+    In the later ones each step alone is held to float64's, in the test above.
+    """
+    found = apart(CONVNET, datasets.load("sample"), count=8)
     assert (found < NEAR).all()
 
 

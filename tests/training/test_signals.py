@@ -12,6 +12,7 @@ from fivebyfive.training.signals import Signals
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_a_wish_the_second_a_command(number: signal.Signals) -> None:
+    found = signal.signal(number, signal.default_int_handler)  # nohup has SIGHUP ignored
     before = signal.getsignal(number)
     control = Control()
     with Signals(control):
@@ -24,6 +25,7 @@ def test_the_first_signal_is_a_wish_the_second_a_command(number: signal.Signals)
         assert isinstance(caught.value, StoppedAtOnce)
         assert caught.value.signal is number
     assert signal.getsignal(number) is before
+    signal.signal(number, found)
 
 
 def test_who_ignores_a_signal_means_it() -> None:
