@@ -60,6 +60,7 @@ def test_as_a_script(tmp_path):
     assert done.stderr == "".join(f"Animator: curves in {p}\n" for p in pngs)
 
 
+@pytest.mark.slow
 def test_as_a_notebook(tmp_path):
     cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
     notebook = nbformat.v4.new_notebook(cells=cells)

@@ -84,7 +84,7 @@ FAST = {
     "row half written": 7,
     "optimizer half written": 4,
     "checkpoint before its name": 4,
-    "last model before its name": 3,
+    "last model before its name": 0,
     "old checkpoint half removed": 7,
     "twice: metrics cut": 4,
     "twice: run.json half rewritten": 0,

@@ -94,10 +94,8 @@ def child(kind: str, *at_a_time: int, room: int = 0, side: int = 64) -> dict[str
     return result
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["eager", *(pytest.param(kind, marks=pytest.mark.faults) for kind in ("cpu", "kernels"))],
-)
+@pytest.mark.faults  # tests/engines/test_out_of_memory.py has the short versions
+@pytest.mark.parametrize("kind", ["eager", "cpu", "kernels"])
 def test_a_run_goes_on_as_if_started_so(kind: str) -> None:
     if kind != "eager" and not report().active:
         pytest.skip("the kernels aren't built here")

@@ -199,8 +199,8 @@ slow = pytest.mark.slow
     ("name", "batch"),
     [
         ("lenet-d2l", 64),
-        ("lenet-d2l", 1000),
-        ("convnet-mnist", 512),
+        pytest.param("lenet-d2l", 1000, marks=slow),
+        pytest.param("convnet-mnist", 512, marks=slow),
         pytest.param("alexnet-d2l", 16, marks=slow),
         pytest.param("alexnet-d2l", 128, marks=slow),
     ],

@@ -117,7 +117,7 @@ def alone() -> dict[str, str]:
     return {}
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kinds", [*PAIRS, tuple(KINDS)], ids=" | ".join)
 def test_at_once_each_computes_what_it_computes_alone(
     kinds: tuple[str, ...], rounds: int, tiny: Dataset, tmp_path: Path, alone: dict[str, str]
