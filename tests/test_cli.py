@@ -96,7 +96,7 @@ def test_data_lists_and_verifies(capsys: pytest.CaptureFixture[str], tiny_folder
         ("reproduce --seeds 0", "seeds is 0"),
         ("data mnits", "Did you mean 'mnist'"),
         ("data --verify", "fivebyfive data NAME --verify"),
-        ("data --data taken", "fivebyfive data NAME --data FOLDER"),
+        ("data --data taken", "fivebyfive data NAME --data PATH"),
     ],
 )
 def test_one_clear_message_and_status_2(

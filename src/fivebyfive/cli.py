@@ -150,7 +150,7 @@ def _train(words: Any) -> None:
 def _test(words: Any) -> None:
     sub = _command(words, "test", commands.test, "test a run: accuracy, confusion matrix, mistakes")
     sub.add_argument("run", metavar="RUN", help="a run folder")
-    sub.add_argument("--data", metavar="FOLDER", help="where the dataset's files are")
+    sub.add_argument("--data", metavar="PATH", help="where the dataset's files are")
     sub.add_argument("--network", metavar="FILE.py:NAME", help="for runs of a network of your own")
     _device(sub, engine=False)
     _json(sub)
@@ -172,7 +172,7 @@ def _reproduce(words: Any) -> None:
     sub = _command(words, "reproduce", commands.reproduce, "train recipes and judge them")
     sub.add_argument("recipes", metavar="RECIPE", nargs="*", help="default: lenet-d2l")
     sub.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each (3)")
-    sub.add_argument("--data", metavar="FOLDER", help="where the datasets' files are")
+    sub.add_argument("--data", metavar="PATH", help="where the datasets' files are")
     sub.add_argument("--run", metavar="DIR", help="the new folder for the runs")
     _device(sub)
     _json(sub)
@@ -181,7 +181,7 @@ def _reproduce(words: Any) -> None:
 def _data(words: Any) -> None:
     sub = _command(words, "data", commands.data, "list the datasets, or find, fetch and verify one")
     sub.add_argument("name", metavar="NAME", nargs="?", help="the dataset to find or fetch")
-    sub.add_argument("--data", metavar="FOLDER", help="where to look first")
+    sub.add_argument("--data", metavar="PATH", help="where to look first")
     sub.add_argument(
         "--verify",
         action="store_true",

@@ -63,7 +63,10 @@ class Recipe:
     network: Annotated[str, Setting("a named network, or FILE.py:NAME for one of your own")]
     dataset: Annotated[
         str,
-        Setting("fashion-mnist, mnist, sample, or a folder with four IDX files", alias="data"),
+        Setting(
+            "fashion-mnist, mnist, sample, a folder with four IDX files, or a .npz file",
+            alias="data",
+        ),
     ] = "fashion-mnist"
     resize: Annotated[
         int | None, Setting("side of the images the network sees, in pixels", least=1)

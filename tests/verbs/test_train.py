@@ -373,5 +373,5 @@ def test_a_loaded_dataset_is_neither_read_nor_verified_again(
 
 @pytest.mark.parametrize("data", [3, None.__class__, [1]])
 def test_data_that_is_neither_a_name_nor_a_dataset(here: Path, data: object) -> None:
-    with pytest.raises(RecipeError, match="expected a dataset's name, a folder's path, or a Data"):
+    with pytest.raises(RecipeError, match="expected a dataset's name, a path, or a Dataset"):
         train("lenet", data)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The contents of a dataset's four files, read from a folder and checked for fit."""
+"""The images and labels of a dataset, checked for fit: of the four IDX files, or of others."""
 
 from __future__ import annotations
 
@@ -75,13 +75,8 @@ def read(folder: Path, entry: Entry | None = None, *, fresh: bool = False) -> Ar
         paths, [idx.shape(p, idx.kind_of(p), g) for p, g in zip(paths, greatest, strict=True)]
     )
     contents = unpacked.read(paths, greatest, fresh=fresh)
-    _check_shapes(paths, [content.values.shape for content in contents])
-    train_images, train_labels, test_images, test_labels = (c.values for c in contents)
-    if test_labels.max() > train_labels.max():
-        raise DataError(
-            f"{paths[3]}: labels out of range: up to {test_labels.max()}, but those of "
-            f"{paths[1].name} go only to {train_labels.max()}."
-        )
+    train_images, train_labels, test_images, test_labels = values = [c.values for c in contents]
+    _check_fit(paths, values)
     return Arrays(
         folder=folder,
         train_images=_with_channels(train_images),
@@ -93,6 +88,56 @@ def read(folder: Path, entry: Entry | None = None, *, fresh: bool = False) -> Ar
             for path, content in zip(paths, contents, strict=True)
         ),
     )
+
+
+def from_values(
+    path: Path,
+    names: Sequence[str],
+    train_images: NDArray[np.uint8],
+    train_labels: NDArray[np.uint8],
+    test_images: NDArray[np.uint8],
+    test_labels: NDArray[np.uint8],
+) -> Arrays:
+    """What another format's file held, checked as :func:`read` checks the four IDX files.
+
+    Its digests are those of the IDX files with the same values, so that a dataset that is known is
+    known in any format.
+
+    Args:
+        path: the file, or the folder, that they came from.
+        names: what the four are called in it, for errors.
+        train_images: contiguous ``[N, H, W]``, or ``[N, C, H, W]``.
+        train_labels: contiguous ``[N]``.
+        test_images: likewise.
+        test_labels: likewise.
+
+    Raises:
+        DataError: they don't fit each other.
+    """
+    values = (train_images, train_labels, test_images, test_labels)
+    places = [path / name for name in names]
+    _check_fit(places, values)
+    return Arrays(
+        path,
+        _with_channels(train_images),
+        train_labels,
+        _with_channels(test_images),
+        test_labels,
+        files=tuple(
+            Checked(place, each.nbytes, idx.digest(each))
+            for place, each in zip(places, values, strict=True)
+        ),
+    )
+
+
+def _check_fit(paths: Sequence[Path], values: Sequence[NDArray[np.uint8]]) -> None:
+    _check_shapes(paths, [each.shape for each in values])
+    train_labels, test_labels = values[1], values[3]
+    if test_labels.max() > train_labels.max():
+        raise DataError(
+            f"{paths[3]}: labels out of range: up to {test_labels.max()}, but those of "
+            f"{paths[1].name} go only to {train_labels.max()}."
+        )
 
 
 def _check_shapes(paths: Sequence[Path], shapes: Sequence[Shape]) -> None:

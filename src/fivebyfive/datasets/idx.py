@@ -115,10 +115,33 @@ def parse(
 
 def write(path: Path, values: NDArray[np.uint8]) -> None:
     """Write ``values`` as an IDX file to ``path``, whole or not at all."""
-    header = bytes((0, 0, 8, values.ndim)) + struct.pack(f">{values.ndim}I", *values.shape)
     with files.replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(header)
+        file.write(_stored(values.shape))
         file.write(np.ascontiguousarray(values).data)
+
+
+def digest(values: NDArray[np.uint8]) -> str:
+    """The SHA-256 of the IDX file that would hold ``values``, which must be contiguous."""
+    found = hashlib.sha256(_stored(values.shape))
+    found.update(values.data)
+    return found.hexdigest()
+
+
+def check_unpacked(size: int, packed: int, what: str) -> None:
+    """Check the size that an archive says its content has, before any of it is unpacked.
+
+    Raises:
+        DataError: it is out of proportion to the ``packed`` bytes, or larger than anything read.
+    """
+    if size > max(_HARMLESS, _RATIO * packed):
+        raise DataError(f"{what}: {size:,} bytes, out of proportion to an archive of {packed:,}.")
+    if size > GREATEST:
+        raise DataError(f"{what}: {size:,} bytes; expected no more than {GREATEST:,}.")
+
+
+def _stored(shape: tuple[int, ...]) -> bytes:
+    """The header of an IDX file of bytes."""
+    return bytes((0, 0, 8, len(shape))) + struct.pack(f">{len(shape)}I", *shape)
 
 
 def kind_of(path: Path) -> Kind:

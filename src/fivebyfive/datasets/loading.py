@@ -68,7 +68,7 @@ def load(
     """Load a dataset whole, its files verified.
 
     Args:
-        name: one of :func:`names`, or a folder with the four IDX files.
+        name: one of :func:`names`, a folder with four IDX files, or a ``.npz`` file.
         folder: look here for the files and nowhere else; if they aren't those of a named dataset,
             the result bears the folder's name.
         named: whether the user asked for ``name``. If not, and it isn't available, a dataset with a
@@ -159,7 +159,7 @@ def _find(name: str, folder: str | Path | None, download: bool, verify: bool = F
 
 def _is_path(name: str) -> bool:
     separators = [os.sep, os.altsep or os.sep]
-    return any(s in name for s in separators) or name.startswith((".", "~")) or Path(name).is_dir()
+    return any(s in name for s in separators) or name.startswith((".", "~")) or Path(name).exists()
 
 
 def _dataset(found: Found, notice: str | None, limit: int | None) -> Dataset:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..lib import files
 from ..lib.errors import DataError, DataNotFoundError
-from . import fetch, locate
+from . import fetch, formats, locate
 from .arrays import Arrays, Checked, read
 from .catalog import CATALOG, SAMPLE, Entry
 from .folder import NAMES, find
@@ -43,7 +43,7 @@ class OtherDataError(DataError):
 
 
 def in_folder(folder: Path, entry: Entry | None = None, *, verify: bool = False) -> Found:
-    """The dataset in a folder that the user gave, be it one of the catalog or the user's own.
+    """The dataset in a folder, or a file, that the user gave: one of the catalog or the user's own.
 
     ``entry`` adds the sub-folders it may lie in. What the files are is told by their content. With
     ``verify`` each file is read in full, even where an unpacked copy is kept of it.
@@ -55,21 +55,24 @@ def in_folder(folder: Path, entry: Entry | None = None, *, verify: bool = False)
     """
     folder = files.expanded(folder, DataError)
     place = locate.look("given", folder, entry.folders if entry else ())
-    if place.folder is None:
+    if place.folder is not None:
+        arrays = read(place.folder, fresh=verify)
+    elif other := formats.find(folder):
+        format_, path = other
+        arrays = format_.read(path)
+    else:
         raise DataNotFoundError(
             f"no dataset in {folder}: {place.note}. Expected {', '.join(NAMES)}, "
-            "each with or without .gz."
+            f"each with or without .gz; or {formats.expected()}."
         )
-    arrays = read(place.folder, fresh=verify)
-    if entry is None or place.direct:
+    if entry is None or place.folder is None or place.direct:
         entry = next((known for known in CATALOG.values() if _has_images_of(arrays, known)), None)
+    source = str(arrays.folder)
     if entry is not None:
         prove(arrays, entry)
-        return _found(entry, arrays, str(place.folder))
+        return _found(entry, arrays, source)
     labels = tuple(str(label) for label in range(arrays.classes))
-    return Found(
-        _own_name(place.folder), labels, arrays, str(place.folder), None, checked=arrays.files
-    )
+    return Found(_own_name(arrays.folder), labels, arrays, source, None, checked=arrays.files)
 
 
 def named(entry: Entry, *, download: bool = True, verify: bool = False) -> Found:
@@ -134,13 +137,14 @@ def prove(arrays: Arrays, entry: Entry) -> None:
         OtherDataError: neither file of images fits.
         DataError: some file doesn't fit; the message names the first such.
     """
+    paths = {name: file.path for name, file in zip(NAMES, arrays.files, strict=True)}
     wrong = [file for file in entry.files if arrays.digests[file.name] != file.sha256]
     if not wrong:
         return
     first = wrong[0]
     kind = DataError if _has_images_of(arrays, entry) else OtherDataError
     raise kind(
-        f"{find(arrays.folder, first.name)}: not the {first.name} of {entry.name}: its content "
+        f"{paths[first.name]}: not the {first.name} of {entry.name}: its content "
         f"has SHA-256 {arrays.digests[first.name]}, expected {first.sha256}. Replace the file."
     )
 
@@ -181,7 +185,7 @@ def _repaired(path: Path) -> str:
 
 def _own_name(folder: Path) -> str:
     """The folder's name, which must not pass for that of a dataset it isn't."""
-    name = folder.resolve().name
+    name = folder.resolve().stem if folder.is_file() else folder.resolve().name
     return f"{name} (own)" if name in CATALOG else name
 
 

@@ -177,7 +177,7 @@ def _check_data(
         raise DataError(
             f"the data isn't what the run was begun with: other content in "
             f"{', '.join(names) or 'its files'} from {session.data.source}. Give the run's own "
-            "data by --data FOLDER, or resume with this by --allow-change data."
+            "data by --data PATH, or resume with this by --allow-change data."
         )
     return [_not_the_same(["the data changed"])]
 

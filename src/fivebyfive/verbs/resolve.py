@@ -20,7 +20,7 @@ from ..runs import Run
 
 #: What to train or look into: a recipe's or a network's name, ``FILE.py:NAME``, a recipe, a module.
 What: TypeAlias = str | Recipe | nn.Module
-#: Where the images are: a dataset's name, a folder, or a dataset that is loaded already.
+#: Where the images are: a dataset's name, a folder or file, or a dataset that is loaded already.
 Data: TypeAlias = str | Path | Dataset
 
 #: What a network without a recipe of its own is trained with.
@@ -60,23 +60,21 @@ def recipe(what: What | None) -> Recipe:
 
 
 def folder_of(recipe: Recipe, data: str | Path) -> tuple[str, Path | None]:
-    """The dataset's name, and the folder to look in first, from what the user gave for it.
+    """The dataset's name, and the folder or file to read, from what the user gave for it.
 
     Raises:
-        UnknownNameError: neither a dataset nor a folder.
+        UnknownNameError: neither a dataset's name nor something that exists.
         DataError: a path that can't be one.
         RecipeError: neither a name nor a path.
     """
     if not isinstance(data, str | Path):
         kind = type(data).__name__
-        raise RecipeError(
-            f"data is a {kind}; expected a dataset's name, a folder's path, or a Dataset."
-        )
+        raise RecipeError(f"data is a {kind}; expected a dataset's name, a path, or a Dataset.")
     if str(data) in datasets.names():
         return str(data), None
     folder = expanded(data, DataError)
-    if not folder.is_dir():
-        hint = f"Or a folder with the four IDX files; there is none at {folder}."
+    if not folder.exists():
+        hint = f"Or a folder or a file with images; there is none at {folder}."
         raise UnknownNameError("dataset", str(data), datasets.names(), hint)
     return recipe.dataset, folder
 

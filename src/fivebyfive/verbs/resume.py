@@ -164,5 +164,5 @@ def _data_folder(run: Run, data: Data | None) -> Path | None:
         return None
     raise DataError(
         f"the run's data, {run.recipe.dataset!r}, isn't a named dataset. Say where it is: "
-        "--data FOLDER."
+        "--data PATH."
     )

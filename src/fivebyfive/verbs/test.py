@@ -73,11 +73,11 @@ def _data_of(run: Run, data: Data | None) -> Dataset:
     else:
         raise DataError(
             f"this run's data, {run.recipe.dataset!r}, is a folder of your own. "
-            f"Name it by --data FOLDER."
+            f"Name it by --data PATH."
         )
     if dataset.classes != run.classes or dataset.test.shape != run.image_shape:
         raise DataError(
             f"{dataset.name} isn't the data of this run, which has {len(run.classes)} classes "
-            f"and images of {run.image_shape}. Name the run's data by --data FOLDER."
+            f"and images of {run.image_shape}. Name the run's data by --data PATH."
         )
     return dataset

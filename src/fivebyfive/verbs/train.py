@@ -53,8 +53,8 @@ def train(
     Args:
         what: a recipe's or a network's name, ``FILE.py:NAME``, a :class:`Recipe`, or any
             ``nn.Module`` (trained in place); without it what ``config`` names, or LeNet.
-        data: ``fashion-mnist``, ``mnist``, ``sample``, a folder with the four IDX files, or a
-            dataset that is loaded already (``fbf.datasets.load``).
+        data: ``fashion-mnist``, ``mnist``, ``sample``, a folder with four IDX files, a ``.npz``
+            file, or a dataset that is loaded already (``fbf.datasets.load``).
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         engine: ``auto``, or the name of one: ``cpu``, ``cuda`` or ``eager``.
         micro_batch: compute this many images of a batch at a time, for little memory; the result
