@@ -109,7 +109,7 @@ def data(options: argparse.Namespace) -> Outcome:
     from . import datasets
 
     if options.name is None:
-        for flag, rest in (("verify", ""), ("data", " FOLDER")):
+        for flag, rest in (("verify", ""), ("data", " PATH")):
             if getattr(options, flag):
                 way = f"fivebyfive data NAME --{flag}{rest}"
                 raise DataError(f"--{flag} goes with the NAME of a dataset: {way}")
