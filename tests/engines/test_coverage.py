@@ -8,15 +8,19 @@ from torch import nn
 
 from fivebyfive import engines, networks, recipes
 from fivebyfive.engines.coverage import Coverage, coverage_of
-from fivebyfive.engines.interface import Epoch, Job, Metrics
+from fivebyfive.engines.interface import Job
 from fivebyfive.engines.precision import why_unsupported
-from fivebyfive.kernels import accelerate, tracing
-from fivebyfive.kernels.analysis import analyse
+from fivebyfive.kernels.accelerate import Fused
 from fivebyfive.kernels.library import report
 
 pytestmark = pytest.mark.skipif(report().active is None, reason="needs the compiled kernels")
 CPU = torch.device("cpu")
 SHAPE = (1, 28, 28)
+
+
+def analyse(network, shape):
+    device = next(network.parameters()).device
+    return Fused(network).analyse(torch.empty(2, *shape, device=device))
 
 
 def strided() -> nn.Sequential:
@@ -90,21 +94,6 @@ def test_many_reasons_are_cut():
         type(found.refusals[0])(str(n), f"T{n}", f"reason {n}") for n in range(5)
     ))  # fmt: skip
     assert str(many).endswith("T2 (reason 2), 2 more reasons")
-
-
-@pytest.mark.parametrize("network", [networks.build("lenet"), strided()], ids=["whole", "part"])
-def test_a_training_traces_its_network_once(tiny, network, monkeypatch):
-    traced = []
-
-    def count(module: nn.Module):
-        traced.append(module)
-        return tracing.trace(module)
-
-    monkeypatch.setattr("fivebyfive.kernels.analysis.trace", count)
-    assert not hasattr(accelerate, "trace")  # there is no other way to it
-    engine = made(tiny, network, batch_size=16, lr=0.01)
-    engine.train(Epoch(1, torch.arange(60), 16), 0, 2, Metrics())
-    assert len(traced) == 1
 
 
 @pytest.mark.parametrize("resize", [None, 28])

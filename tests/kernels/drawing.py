@@ -6,6 +6,8 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+from fivebyfive.kernels.accelerate import accelerate
+
 ACTIVATIONS = (None, nn.Sigmoid, nn.Tanh, nn.ReLU)
 
 
@@ -63,9 +65,11 @@ def distance(a, b):
     return ((a.double() - b).abs().max() / b.abs().max().clamp(min=1e-30)).item()
 
 
-def gradients(network, x, out_grad, dtype):
+def gradients(network, x, out_grad, dtype, *, accelerated=False):
     """Output, gradient at the input, and gradients of the parameters, computed in ``dtype``."""
     network = copy.deepcopy(network).to(dtype)
+    if accelerated:
+        accelerate(network)
     x = x.detach().to(dtype, copy=True).requires_grad_()
     out = network(x)
     out.backward(out_grad.to(dtype))

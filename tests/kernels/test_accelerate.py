@@ -1,4 +1,4 @@
-"""The twin of a network: to everyone else it is the network itself."""
+"""An accelerated network: to everyone else it is the network that it was."""
 
 import copy
 import pickle
@@ -13,51 +13,129 @@ from fivebyfive.kernels.accelerate import accelerate
 from fivebyfive.kernels.fused_chain import FusedChain
 from fivebyfive.kernels.library import VARIABLE
 
-from .twins import assert_same_values, block
+from .comparing import assert_same_values, block
+from .drawing import distance
 
 
-def test_the_twin_is_the_network_to_everyone_else():
+def test_it_stays_the_network_that_it_is():
     network = networks.build("lenet")
-    twin = accelerate(network)
-    assert isinstance(twin, type(network))
-    assert accelerate(twin) is twin
-    assert list(twin.state_dict()) == list(network.state_dict())
-    assert all(a is b for a, b in zip(twin.parameters(), network.parameters(), strict=True))
-    assert repr(twin) == repr(network)
-    assert twin[0] is network[0]
-    twin.eval()
-    assert not network.training
-    twin.load_state_dict({k: torch.zeros_like(v) for k, v in network.state_dict().items()})
-    assert not network[0].weight.any()
-
-
-@pytest.mark.parametrize("again", [copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))])
-def test_copies_are_twins_of_copies(passes, again):
-    twin = accelerate(networks.build("lenet"))
-    x = torch.rand(3, 1, 28, 28)
-    other = again(twin)
-    assert other[0] is not twin[0]
-    assert torch.equal(other(x), twin(x))
-    with torch.no_grad():
-        other[0].weight.zero_()
-    assert not torch.equal(other(x), twin(x))
-    assert len(passes) == 4
-
-
-def test_a_shallow_copy_has_its_own_attributes():
-    twin = accelerate(block())
-    other = copy.copy(twin)
-    other.name = "other"
-    assert not hasattr(twin, "name")
-    assert type(other).forward is type(twin).forward
-    assert other[0] is twin[0]
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit")  # on its way out
-@pytest.mark.parametrize("other", [torch.jit.script, fx.symbolic_trace])
-def test_networks_whose_classes_are_their_own_stay_as_they_are(other):
-    network = other(block(nn.ReLU()))
+    kind, attributes, names = type(network), set(dir(network)), list(network.state_dict())
+    fast = accelerate(network)
+    assert fast is network
     assert accelerate(network) is network
+    assert type(network) is kind
+    assert set(dir(network)) == attributes
+    assert list(network.state_dict()) == names
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda n: pickle.loads(pickle.dumps(n))]
+)
+def test_copies_are_of_the_plain_network(passes, again):
+    network = accelerate(networks.build("lenet"))
+    x = torch.rand(3, 1, 28, 28)
+    other = again(network)
+    assert type(other) is type(network)
+    assert torch.equal(other(x), network.forward(x))
+    assert not passes
+    assert accelerate(other) is other
+    other(x)
+    assert len(passes) == 1
+
+
+class Branch(nn.Module):
+    """With a forward of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(2, 3, 3), nn.Linear(27, 4)
+
+    def forward(self, x):
+        return self.fc(torch.flatten(torch.sigmoid(self.conv(x)), 1))
+
+
+@pytest.fixture(params=["in order", "own forward"])
+def network(request):
+    """Networks that are seen in either way, for images of 2 channels and 5×5."""
+    if request.param == "own forward":
+        return Branch()
+    return block(nn.Sigmoid(), nn.Flatten(), nn.Linear(27, 4))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:.*is deprecated")  # on its way out
+@pytest.mark.parametrize(
+    "other",
+    [
+        torch.jit.script,
+        fx.symbolic_trace,
+        lambda n: torch.jit.trace(n, torch.rand(2, 2, 5, 5)),
+        lambda n: torch.compile(n, backend="eager", fullgraph=True),
+        lambda n: torch.export.export(n, (torch.rand(2, 2, 5, 5),)).module(),
+        lambda n: accelerate(fx.symbolic_trace(n)),
+        lambda n: accelerate(torch.jit.script(n)),
+    ],
+    ids=["script", "symbolic_trace", "trace", "compile", "export", "of a trace", "of a script"],
+)
+@pytest.mark.parametrize("called", [False, True])
+def test_who_reads_the_network_reads_the_plain_one(network, other, called):
+    accelerate(network)
+    x = torch.rand(2, 2, 5, 5)
+    if called:
+        network(x)
+    torch.testing.assert_close(other(network)(x), network.forward(x))
+
+
+def test_a_trace_of_a_network_that_holds_it_looks_into_it(network):
+    whole = nn.Sequential(accelerate(network), nn.ReLU())
+    traced = fx.symbolic_trace(whole)
+    assert len([node for node in traced.graph.nodes if node.op == "call_module"]) >= 3
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_functional_calls_are_with_the_weights_given(network, called):
+    """Also their second derivatives, with other weights than the network has."""
+    accelerate(network)
+    x = torch.rand(2, 2, 5, 5, requires_grad=True)
+    if called:
+        network(x)
+    weights = {name: torch.randn_like(p) for name, p in network.named_parameters()}
+    for needs in (False, True):
+        given = {name: w.clone().requires_grad_(needs) for name, w in weights.items()}
+        results = []
+        for net in (network, copy.deepcopy(network)):
+            out = torch.func.functional_call(net, given, (x,))
+            (grad,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+            by = [x, *(w for w in given.values() if needs)]
+            results.append([grad, *torch.autograd.grad(grad.square().sum(), by, allow_unused=True)])
+        for one, other in zip(*results, strict=True):
+            if other is None:
+                assert one is None or not one.any()
+            else:
+                assert distance(one, other.double()) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:.*is deprecated")
+def test_a_jacobian_computed_in_one_go(network):
+    accelerate(network)
+    x = torch.rand(2, 2, 5, 5)
+    found, expected = (
+        torch.autograd.functional.jacobian(each, x, vectorize=True)
+        for each in (network, network.forward)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit", "ignore:.*is deprecated")
+def test_models_are_stacked(network):
+    models = [accelerate(network), accelerate(copy.deepcopy(network))]
+    parameters, buffers = torch.func.stack_module_state(models)
+    x = torch.rand(2, 2, 5, 5)
+    base = copy.deepcopy(network)
+    found = torch.func.vmap(
+        lambda p, b: torch.func.functional_call(base, (p, b), (x,)), in_dims=(0, 0)
+    )(parameters, buffers)
+    for one, model in zip(found, models, strict=True):
+        torch.testing.assert_close(one, model.forward(x))
 
 
 def test_what_is_no_module_is_told():
@@ -72,10 +150,10 @@ def test_turned_off(passes, monkeypatch):
 
 
 def test_memory_is_used_again(passes):
-    twin = accelerate(networks.build("lenet"))
+    network = accelerate(networks.build("lenet"))
     chain = None
     for _ in range(3):
-        twin(torch.rand(64, 1, 28, 28)).sum().backward()
+        network(torch.rand(64, 1, 28, 28)).sum().backward()
         chain = passes[-1]._module
         passes.clear()
     assert isinstance(chain, FusedChain)
@@ -105,22 +183,14 @@ def test_default_types_and_devices_of_the_callers_own(passes, request, tolerance
 @pytest.mark.filterwarnings("ignore:`torch.jit")  # used in PyTorch itself
 def test_function_transforms_stay_in_pytorch(passes):
     network = nn.Sequential(nn.Linear(3, 2), nn.Tanh())
-    twin = accelerate(network)
+    accelerate(network)
     x = torch.rand(4, 3)
-    torch.testing.assert_close(torch.func.vmap(twin)(x.unsqueeze(1)).squeeze(1), network(x))
-    _, found = torch.func.jvp(twin, (x,), (torch.ones_like(x),))
-    _, expected = torch.func.jvp(network, (x,), (torch.ones_like(x),))
+    torch.testing.assert_close(
+        torch.func.vmap(network)(x.unsqueeze(1)).squeeze(1), network.forward(x)
+    )
+    _, found = torch.func.jvp(network, (x,), (torch.ones_like(x),))
+    _, expected = torch.func.jvp(network.forward, (x,), (torch.ones_like(x),))
     torch.testing.assert_close(found, expected)
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit")
-@pytest.mark.parametrize("gradients", [True, False])
-def test_who_records_operations_gets_pytorchs(gradients):
-    network = block(nn.ReLU())
-    with torch.set_grad_enabled(gradients):
-        traced = torch.jit.trace(accelerate(network), torch.rand(1, 2, 5, 5))
-        x = torch.rand(3, 2, 7, 7)
-        torch.testing.assert_close(traced(x), network(x))
 
 
 def test_who_counts_operations_counts_them_all():

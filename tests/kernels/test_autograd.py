@@ -6,16 +6,16 @@ from torch import nn
 
 from fivebyfive.kernels.accelerate import accelerate
 
-from .twins import block
+from .comparing import accelerated, block
 
 
 def test_a_non_contiguous_gradient():
     x = torch.rand(4, 2, 6, 6)
-    twin = accelerate(network := block(nn.Sigmoid()))
-    twin(x).sum().backward()  # an expanded gradient
+    network = accelerate(block(nn.Sigmoid()))
+    network(x).sum().backward()  # an expanded gradient
     found = network[0].weight.grad.clone()
     network.zero_grad()
-    network(x).sum().backward()
+    network.forward(x).sum().backward()
     assert torch.allclose(found, network[0].weight.grad, rtol=1e-4)
 
 
@@ -23,8 +23,8 @@ def test_many_gradients_at_once(passes):
     network = block(nn.Sigmoid(), nn.AvgPool2d(2))
     x, many = torch.rand(2, 2, 6, 6), torch.randn(4, 2, 3, 2, 2)
     found, expected = (
-        torch.autograd.grad(each(x), list(network.parameters()), many, is_grads_batched=True)
-        for each in (accelerate(network), network)
+        torch.autograd.grad(each(x), list(each.parameters()), many, is_grads_batched=True)
+        for each in (accelerated(network), network)
     )
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
@@ -41,7 +41,7 @@ def test_double_backward(activation):
         (grad,) = torch.autograd.grad(net(x).square().sum(), x, create_graph=True)
         return torch.autograd.grad(grad.square().sum(), [x, *net.parameters()], allow_unused=True)
 
-    for found, expected in zip(penalty(accelerate(network)), penalty(network), strict=True):
+    for found, expected in zip(penalty(accelerated(network)), penalty(network), strict=True):
         if expected is None:
             assert found is None or not found.any()
         else:
@@ -50,15 +50,15 @@ def test_double_backward(activation):
 
 def test_backward_twice_and_accumulated(passes):
     network = block(nn.Sigmoid(), nn.AvgPool2d(2))
-    twin = accelerate(network)
+    accelerate(network)
     a, b = torch.rand(3, 2, 9, 9), torch.rand(18, 2, 9, 9)
-    loss = twin(a).square().sum() + twin(b).square().sum()  # two forwards before a backward
+    loss = network(a).square().sum() + network(b).square().sum()  # two forwards before a backward
     loss.backward(retain_graph=True)
     loss.backward()
     found = network[0].weight.grad.clone()
     network.zero_grad()
     for _ in range(2):
-        (network(a).square().sum() + network(b).square().sum()).backward()
+        (network.forward(a).square().sum() + network.forward(b).square().sum()).backward()
     torch.testing.assert_close(found, network[0].weight.grad, rtol=1e-4, atol=1e-5)
     assert len(passes) == 2
 
@@ -81,8 +81,30 @@ def test_frozen_parameters_and_inputs(frozen):
     accelerate(network)(x).sum().backward()
     found = {n: p.grad for n, p in network.named_parameters()}
     network.zero_grad()
-    network(x).sum().backward()
+    network.forward(x).sum().backward()
     for name, parameter in network.named_parameters():
         assert (found[name] is None) == (name in frozen)
         if parameter.grad is not None:
             torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("first", [nn.Linear(50, 12), nn.Conv2d(2, 3, 3)], ids=["linear", "conv"])
+@pytest.mark.parametrize("changed", range(5))
+@pytest.mark.parametrize("input_too", [False, True])
+def test_what_may_be_changed_before_backward_is_what_pytorch_allows(first, changed, input_too):
+    layers = [nn.Flatten()] if isinstance(first, nn.Linear) else []
+    width = 12 if layers else 27
+    network = nn.Sequential(*layers, first, nn.Tanh(), nn.Flatten(), nn.Linear(width, 2))
+    outcomes = []
+    for each in (accelerated(network), network):
+        x = torch.rand(3, 2, 5, 5, requires_grad=input_too)
+        out = each(x)
+        with torch.no_grad():
+            [x, *each.parameters()][changed].mul_(1)
+        try:
+            out.sum().backward()
+        except RuntimeError as error:
+            outcomes.append("modified by an inplace operation" in str(error))
+        else:
+            outcomes.append(False)
+    assert outcomes[0] == outcomes[1]

@@ -12,6 +12,7 @@ from fivebyfive.kernels.accelerate import accelerate
 from fivebyfive.kernels.blocks import Block, shapes
 from fivebyfive.kernels.library import usable
 
+from .comparing import accelerated
 from .drawing import ACTIVATIONS, blocks, distance, gradients, ordinary, unrounded
 from .rounding import UNIT, measure
 
@@ -26,7 +27,7 @@ def compare(network, shape, seed, passes):
     x, out_grad = ordinary(network, shape, seed)
     yardstick = measure(network, x, out_grad)
     assume(yardstick.undecided.sum() <= 1 + yardstick.undecided.numel() / 100)
-    found = gradients(accelerate(network), x, yardstick.out_grad, torch.float32)
+    found = gradients(network, x, yardstick.out_grad, torch.float32, accelerated=True)
     assert passes, "the kernels were not used"
     for a, b, size in zip(found, yardstick.exact, yardstick.magnitudes, strict=True):
         assert a.shape == b.shape
@@ -40,14 +41,14 @@ def compare_unrounded(network, shape, seed, passes):
     passes.clear()
     x = unrounded(network, shape, seed)
     out_grad = 0.5 + torch.rand(network(x).shape, generator=torch.Generator().manual_seed(seed))
-    found = gradients(accelerate(network), x, out_grad, torch.float32)
+    found = gradients(network, x, out_grad, torch.float32, accelerated=True)
     expected = gradients(network, x, out_grad, torch.float64)
     assert passes, "the kernels were not used"
     for a, b in zip(found, expected, strict=True):
         assert a.shape == b.shape
         assert distance(a, b) < 1e-5
     with torch.no_grad():
-        assert torch.equal(accelerate(network)(x), found[0])
+        assert torch.equal(accelerated(network)(x), found[0])
 
 
 @settings(max_examples=EXAMPLES, **SHARED)
@@ -122,7 +123,7 @@ def test_nan_and_infinity_come_through_activations(isa, layer, value):
     nn.init.ones_(network[0].weight)
     x = torch.tensor([[0.5], [value]])
     with torch.no_grad():
-        torch.testing.assert_close(accelerate(network)(x), network(x), equal_nan=True)
+        torch.testing.assert_close(accelerated(network)(x), network(x), equal_nan=True)
 
 
 @pytest.mark.parametrize("pool", [nn.MaxPool2d(2), nn.AvgPool2d(2), nn.MaxPool2d(3, 2)])
@@ -133,7 +134,7 @@ def test_nan_comes_through_blocks_where_pytorch_has_it(isa, pool, activation):
     x = torch.randn(3, 1, 12, 12)
     x[1, 0, 5, 5] = float("nan")
     out_grad = torch.ones_like(network(x))
-    found = gradients(accelerate(network), x, out_grad, torch.float32)
+    found = gradients(network, x, out_grad, torch.float32, accelerated=True)
     expected = gradients(network, x, out_grad, torch.float32)
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b, equal_nan=True, rtol=1e-4, atol=1e-5)
@@ -144,13 +145,13 @@ def test_the_first_of_equal_maxima_gets_the_gradient(isa):
     nn.init.ones_(network[0].weight)
     x = torch.zeros(2, 1, 7, 7)
     out_grad = torch.arange(1.0, 19.0).view(2, 1, 3, 3)
-    found = gradients(accelerate(network), x, out_grad, torch.float32)
+    found = gradients(network, x, out_grad, torch.float32, accelerated=True)
     expected = gradients(network, x, out_grad, torch.float32)
     assert torch.equal(found[1], expected[1])
 
 
 def test_shapes_that_do_not_fit_are_told():
-    chain = [Block(nn.Conv2d(1, 2, 5), pooling="max", pool=(2, 2)), Block(nn.Linear(8, 3))]
+    chain = [Block((2, 1, 5, 5), pooling="max", pool=(2, 2)), Block((3, 8))]
     assert shapes(chain, (1, 8, 8)) == [(1, 8, 8), (8,), (3,)]
     assert shapes(chain, (1, 4, 8)) is None
     assert shapes(chain, (1, 5, 8)) is None

@@ -6,9 +6,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from fivebyfive import networks
-from fivebyfive.kernels.accelerate import accelerate
 
-from .twins import assert_same_values, block
+from .comparing import accelerated, assert_same_values, block
 
 
 @pytest.mark.parametrize("name", ["lenet", "convnet"])
@@ -166,4 +165,4 @@ def test_a_layer_of_which_only_the_size_is_used(size):
             return x.reshape(n, -1) * n
 
     network, x = Network(), torch.rand(3, 2, 5, 5)
-    assert torch.equal(accelerate(network)(x), network(x))
+    assert torch.equal(accelerated(network)(x), network(x))

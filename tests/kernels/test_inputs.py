@@ -7,16 +7,18 @@ from torch import nn
 from fivebyfive import networks
 from fivebyfive.kernels.accelerate import accelerate
 
-from .twins import assert_same_values, block
+from .comparing import accelerated, assert_same_values, block
 
 
 def test_non_contiguous(passes):
-    network = block(nn.ReLU(), nn.MaxPool2d(2))
-    assert_same_values(network, torch.rand(5, 9, 9, 2).permute(0, 3, 1, 2))
-    assert_same_values(
-        network.to(memory_format=torch.channels_last), torch.rand(5, 2, 18, 9)[:, :, ::2]
-    )
-    assert passes
+    flat = block(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(27, 4))
+    images = block(nn.ReLU(), nn.MaxPool2d(2))
+    for network in (images, flat):
+        assert_same_values(network, torch.rand(5, 9, 9, 2).permute(0, 3, 1, 2))
+        assert_same_values(
+            network.to(memory_format=torch.channels_last), torch.rand(5, 2, 18, 9)[:, :, ::2]
+        )
+    assert len(passes) == 2  # for what comes out flat: the others have a layout that shows
 
 
 @pytest.mark.parametrize("make", [torch._neg_view, lambda t: torch._efficientzerotensor(t.shape)])
@@ -24,11 +26,11 @@ def test_numbers_that_do_not_lie_in_memory_as_they_are(make):
     network = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
     x, upstream = torch.randn(5, 4), torch.randn(5, 3)
     found = []
-    for each, of in ((accelerate(network), make), (network, lambda t: make(t).clone())):
-        network.zero_grad()
+    fast = accelerated(network)
+    for each, of in ((fast, make), (network, lambda t: make(t).clone())):
         out = each(of(x))
         out.backward(of(upstream))
-        found.append([out, network[0].weight.grad, network[0].bias.grad])
+        found.append([out, each[0].weight.grad, each[0].bias.grad])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -37,14 +39,14 @@ def test_numbers_that_do_not_lie_in_memory_as_they_are(make):
 def test_other_dtypes(passes, dtype):
     network = block(nn.Sigmoid()).to(dtype)
     x = torch.rand(2, 2, 5, 5, dtype=dtype)
-    assert torch.equal(accelerate(network)(x), network(x))
+    assert torch.equal(accelerated(network)(x), network(x))
     assert not passes
 
 
 def test_wrong_dtype_is_pytorchs_error():
-    twin = accelerate(block())
+    network = accelerate(block())
     with pytest.raises(RuntimeError, match="type"):
-        twin(torch.rand(2, 2, 5, 5, dtype=torch.float64))
+        network(torch.rand(2, 2, 5, 5, dtype=torch.float64))
 
 
 def test_autocast(passes):

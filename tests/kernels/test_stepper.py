@@ -9,8 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
 from fivebyfive import networks
-from fivebyfive.kernels.accelerate import accelerate
-from fivebyfive.kernels.analysis import analyse
+from fivebyfive.kernels.accelerate import Fused, accelerate
 from fivebyfive.kernels.stepper import Stepper, StepSums
 from fivebyfive.optimizers import OPTIMIZERS
 
@@ -41,7 +40,9 @@ def make(name, rate=0.5):
 def stepping(network, optimizer):
     """A stepper that takes the optimizer's steps."""
     rule = OPTIMIZERS[type(optimizer).__name__.lower()].rule
-    return Stepper(analyse(network, SHAPE).whole, SHAPE, TABLE, optimizer, rule)
+    return Stepper(
+        Fused(network).analyse(torch.empty(2, *SHAPE)).whole, SHAPE, TABLE, optimizer, rule
+    )
 
 
 @pytest.mark.parametrize("name", ["lenet", "convnet"])
@@ -78,8 +79,7 @@ def test_any_number_of_threads_gives_the_same_bits(isa, name, monkeypatch):
         for first in range(0, 160, 70):
             stepper.train(images, labels, torch.arange(160)[first : first + 70], sums)
         stepper.evaluate(images, labels, sums)
-        twin = accelerate(network)
-        twin(images / 255).sum().backward()
+        accelerate(network)(images / 255).sum().backward()
         results.append(
             (sums.loss, sums.correct, [(p.detach(), p.grad) for p in network.parameters()])
         )

@@ -1,4 +1,4 @@
-"""Several threads of the caller's own use one network or twin at once."""
+"""Several threads of the caller's own use one network at once."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-import pytest
 import torch
 from torch import nn
 
 from fivebyfive import networks
-from fivebyfive.kernels import tracing
-from fivebyfive.kernels.accelerate import _fused, accelerate
+from fivebyfive.kernels.accelerate import accelerate
 from fivebyfive.kernels.fused_chain import FusedChain
 
-from .twins import Network, block, images
+from .comparing import Network, accelerated, block, images
 
 
 def at_once(count: int, work: Callable[[], object]) -> None:
@@ -41,37 +39,35 @@ def switching_often() -> Iterator[None]:
 
 
 def test_several_threads_of_the_callers_own() -> None:
-    twin = accelerate(networks.build("lenet"))
+    network = accelerate(networks.build("lenet"))
     x = torch.rand(40, 1, 28, 28)
     with torch.no_grad():
-        expected = twin(x)
+        expected = network(x)
     found: list[bool] = []
 
     def work() -> None:
         with torch.no_grad():
-            found.extend(torch.equal(twin(x), expected) for _ in range(20))
+            found.extend(torch.equal(network(x), expected) for _ in range(20))
 
     at_once(4, work)
     assert len(found) == 80
     assert all(found)
 
 
-def test_a_workspace_is_taken_by_one_thread_only() -> None:
+def test_a_workspace_is_taken_by_one_thread_only(passes: list[Any]) -> None:
     class Gone(list[Any]):
         """The moment in which another thread takes it."""
 
         def __len__(self) -> int:
             return 1
 
-    twin = accelerate(block())
+    network = accelerate(block())
     x = torch.rand(2, 2, 5, 5)
-    expected = twin(x).detach()
-    fused = _fused(twin)
-    assert fused is not None
-    for chain in fused.modules():
-        if isinstance(chain, FusedChain):
-            chain.spare = Gone()
-    assert torch.equal(twin(x), expected)
+    expected = network(x).detach()
+    chain = passes[-1]._module
+    assert isinstance(chain, FusedChain)
+    chain.spare = Gone()
+    assert torch.equal(network(x), expected)
 
 
 def test_several_threads_may_come_first(tolerances: ModuleType) -> None:
@@ -79,25 +75,9 @@ def test_several_threads_may_come_first(tolerances: ModuleType) -> None:
     expected, call = network(images()), nn.Module.__call__
     with switching_often():
         for _ in range(5):
-            twin, found = accelerate(network), []
-            at_once(8, lambda: found.append(twin(images())))  # noqa: B023
+            fast, found = accelerated(network), []
+            at_once(8, lambda: found.append(fast(images())))  # noqa: B023
             assert len(found) == 8
             most = tolerances.at_most(tolerances.LENET_DEPTH)
             assert all(torch.allclose(one, expected, atol=most) for one in found)
     assert nn.Module.__call__ is call
-
-
-def test_other_threads_may_compute_while_one_traces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While fx traces, it has changed what calling any module does."""
-    network = Network(lambda network, x: network.body(x))
-    expected, found = network(images()), []
-
-    class Slow(tracing._Tracer):
-        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-            at_once(1, lambda: found.append(network(images())))
-            return super().is_leaf_module(m, module_qualified_name)
-
-    monkeypatch.setattr(tracing, "_Tracer", Slow)
-    torch.testing.assert_close(accelerate(network)(images()), expected)
-    assert len(found) > 3
-    assert all(torch.equal(one, expected) for one in found)

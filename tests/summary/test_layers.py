@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -71,8 +72,24 @@ def test_alexnet_as_the_notes_print_it():
     assert of("alexnet").as_book("Output shape: ") == ALEXNET
 
 
-def test_convnet_shows_its_functions_too():
-    rows = of("convnet").rows
+class Tutorial(nn.Module):
+    """The ConvNet as the tutorial writes it."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 10, 5), nn.Conv2d(10, 20, 3)
+        self.fc1, self.fc2 = nn.Linear(20 * 10 * 10, 500), nn.Linear(500, 10)
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2, 2)
+        x = F.relu(self.conv2(x))
+        x = x.view(x.size(0), -1)
+        x = F.relu(self.fc1(x))
+        return F.log_softmax(self.fc2(x), dim=1)
+
+
+def test_functions_are_shown_too():
+    rows = describe(Tutorial(), (1, 28, 28)).rows
     names = "conv1 relu max_pool2d conv2 relu view fc1 relu fc2 log_softmax"
     assert [row.name for row in rows] == names.split()
     assert [row.output_shape for row in rows[1:6]] == [

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..kernels.analysis import Analysis, Refusal, refusal
+from ..kernels.analysis import Analysis, Refusal
 from ..kernels.finding import MISPLACED
 from ..optimizers import OPTIMIZERS
 from ..recipes import Loss
@@ -62,10 +62,10 @@ class Coverage:
 
 def coverage_of(analysis: Analysis, loss: Loss, optimizer: str = "sgd") -> Coverage:
     """What the CPU engine runs in its kernels of a network that it trains with these."""
-    graph, layers, refusals = analysis.graph, analysis.layers, list(analysis.refusals)
-    if graph is None:
+    layers, refusals = analysis.layers, list(analysis.refusals)
+    if analysis.graph is None:
         return Coverage(0, layers, analysis.refusals)
-    types = {p.dtype for p in graph.parameters()} - {torch.float32}
+    types = analysis.types - {torch.float32}
     if types:
         names = " and ".join(sorted(str(each).removeprefix("torch.") for each in types))
         reason = f"parameters of type {names}, the kernels' are float32"
@@ -80,8 +80,7 @@ def coverage_of(analysis: Analysis, loss: Loss, optimizer: str = "sgd") -> Cover
         refusals.append(Refusal("", "loss and optimizer", reason))
     if not analysis.convolves:
         # Linear layers alone are as fast in PyTorch, and convolutions stay channels last.
-        modules = dict(graph.named_modules())
         reason = "no convolution runs in the kernels, and without one PyTorch is as fast"
-        refusals += [refusal(n, modules, reason) for s in analysis.segments for n in s.nodes]
+        refusals += [each for s in analysis.segments for each in analysis.refuse(s, reason)]
         return Coverage(0, layers, tuple(refusals))
     return Coverage(layers - len(analysis.refusals), layers, tuple(refusals))

@@ -17,18 +17,23 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.pixels import Pixels
-from ..kernels.accelerate import accelerate, adopt, forget_workspaces, plain
-from ..kernels.analysis import WholeNetwork, analyse, refused
+from ..kernels.accelerate import Fused
+from ..kernels.analysis import WholeNetwork, refused
 from ..kernels.stepper import PlainOptimizer, Stepper, StepSums
 from ..lib.torch_internals import hooked
 from ..optimizers import OPTIMIZERS
 from ..recipes import Recipe
 from .coverage import coverage_of
 from .eager import Eager
-from .interface import Epoch, Job, Metrics, Times, nothing
+from .interface import Epoch, Job, Metrics, Notice, Times, nothing
 from .optimizer import States
 from .out_of_memory import check, is_out_of_memory
 from .rewrites import rewritten
+
+CHANGED = (
+    "the network was changed in the middle of its training, so its steps no longer run in the "
+    "kernels as a whole: from here on PyTorch computes them, with the same optimizer."
+)
 
 
 class Cpu(Eager):
@@ -39,30 +44,41 @@ class Cpu(Eager):
     def __init__(self, job: Job) -> None:
         network, recipe = job.network, job.recipe
         super().__init__(job)
-        self._original = network
         # Where memory is short: in training (with gradients: True), in the test (False).
         self._short: set[bool] = set()
         shape = self._pixels.shape(self._train.shape)
         self._resizes = shape != self._train.shape
+        where = next(network.parameters()).device
+        self._few = self._pixels(self._train.images[:2]).to(where)
+        self._fused = Fused(network)
+        self._run: Callable[[], Tensor] | None = None
         # The kernels compute in float32 only: in bf16 all is PyTorch's, as in the eager engine.
         if recipe.precision == "fp32":
-            analysis = analyse(plain(network), shape)
+            analysis = self._fused.analyse(self._few)
         else:
             analysis = refused(network, f"precision {recipe.precision}, the kernels' is fp32")
+        self._partly = analysis.convolves
         if analysis.convolves:
             # The kernels read weights as PyTorch usually lays them out, not channels last.
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-            self.network = accelerate(network)
-            adopt(self.network, analysis)
         self.coverage = coverage_of(analysis, recipe.loss, recipe.optimizer)
         whole = analysis.whole if self.coverage.whole else None
         self._stepper = None if whole is None else self._whole_step(whole, shape, recipe)
+        self._facts = self._now() if self._stepper else ()
+
+    def _now(self) -> tuple[object, ...]:
+        """What the step in the kernels counts on, as it is now."""
+        forward = self._fused.view.look(self._few)
+        if forward is None:
+            return ()
+        kinds = [(p.dtype, p.requires_grad) for p in self.network.parameters()]
+        return (self.network.training, forward.graph, *map(id, forward.inputs), *kinds)
 
     def _whole_step(
         self, whole: WholeNetwork, shape: tuple[int, int, int], recipe: Recipe
     ) -> Stepper | None:
         """The step in the kernels, or ``None`` where the labels aren't all classes."""
-        classes = whole.blocks[-1].layer.weight.shape[0]
+        classes = whole.blocks[-1].weight[0]
         labels = torch.cat([self._train.labels, self._test.labels])
         fits = len(labels) > 0 and int(labels.min()) >= 0 and int(labels.max()) < classes
         if not fits:
@@ -97,13 +113,16 @@ class Cpu(Eager):
 
     def pytorch_network(self) -> nn.Module:
         """See :class:`~fivebyfive.engines.interface.Engine`."""
-        return rewritten(self._original)
+        return rewritten(self.network)
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
         if self.micro_batch < self.recipe.batch_size:
             self._leave_kernels()
         times = Times()
+        if self._stepper is not None and self._now() != self._facts and not self._watched():
+            self._leave_kernels()
+            self._notices.append(Notice("engine", CHANGED))
         if self._stepper is not None and not self._watched():
             first, tally, times = self._train_in_kernels(self._stepper, epoch, first, stop, tally)
         if first == stop or not math.isfinite(tally.loss):
@@ -151,12 +170,16 @@ class Cpu(Eager):
 
     def _make_room(self) -> None:
         self._short.add(torch.is_grad_enabled())
-        forget_workspaces(self.network)
+        self._fused.forget_workspaces()
         super()._make_room()
 
-    def _module(self) -> nn.Module:
+    def _look(self, images: Tensor) -> None:
         short = torch.is_grad_enabled() in self._short
-        return rewritten(self._original if short else self.network)
+        self._run = self._fused.look(images) if self._partly and not short else None
+
+    def _module(self) -> Callable[[Tensor], Tensor]:
+        run, self._run = self._run, None
+        return rewritten(self.network) if run is None else lambda _: run()
 
     def _leave_kernels(self) -> None:
         """Train in PyTorch alone, which computes in parts with less memory than the kernels."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..kernels.tracing import holds, same
+from ..kernels.facts import holds, same
 from ..lib.private_draws import OtherGenerators
 from ..lib.torch_internals import hooked
 from .allocator import prepare

@@ -39,6 +39,14 @@ _AT_ONCE = 1 << 20
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 
 
+#: Told where not all that a network draws can be made a function of the seed.
+SHARED = (
+    "this network draws random numbers from a generator that the whole process shares. Its result "
+    "is the same each time only as long as nothing else draws from it meanwhile, another training "
+    "in this process for instance; what it draws by Python's or NumPy's generators isn't seeded."
+)
+
+
 class DropoutByImage(TorchFunctionMode):
     """While it is on, dropout is drawn for ``images``: their indices in the dataset, ``int64 [N]``.
 

@@ -23,7 +23,7 @@ from ..lib.private_draws import PrivateDraws, Source
 from ..lib.randomness import STEP, TEST, derive, process_seeded
 from .allocator import prepare, release, trim
 from .coverage import Coverage
-from .dropout import DropoutByImage, may_drop
+from .dropout import SHARED, DropoutByImage, may_drop
 from .interface import Epoch, Job, Metrics, Notice, Times, nothing
 from .layout import lay_out
 from .micro_batches import (
@@ -36,6 +36,7 @@ from .micro_batches import (
     warnings,
 )
 from .optimizer import States, load_named_state, make_optimizer, named_state
+from .parameters import Parameters
 from .precision import PrecisionContext
 from .stopwatch import Stopwatch
 
@@ -45,12 +46,6 @@ TEST_BATCH, TEST_VALUES = 500, 1 << 22
 #: Steps after which a number of images at a time is known to fit: the second one is the first that
 #: finds the optimizer's moments in memory.
 FIRST_STEPS = 2
-
-RANDOM = (
-    "this network draws random numbers from a generator that the whole process shares. Its result "
-    "is the same each time only as long as nothing else draws from it meanwhile, another training "
-    "in this process for instance; what it draws by Python's or NumPy's generators isn't seeded."
-)
 
 
 class Eager:
@@ -70,6 +65,7 @@ class Eager:
             # Parts in evaluation mode are frozen on purpose; a whole network is just from a test.
             network.train()
         self._device = device
+        self._parameters = Parameters(self.network)
         self.checks_steps = device.type == "cpu"  # reading the loss would hold a card up
         self._loss = LOSSES[recipe.loss]
         self._pixels = Pixels(recipe.resize, recipe.mean, recipe.std)
@@ -85,7 +81,7 @@ class Eager:
         self._too_many = 0  # images at a time that memory ran out at, until it is told
         self._notices = [*job.notices, *warnings(network, self.micro_batch, recipe.batch_size)]
         if self._source is Source.PROCESS:
-            self._notices.append(Notice("random", RANDOM))
+            self._notices.append(Notice("random", SHARED))
 
     def workspace(self, count: int, *, training: bool) -> int | None:  # noqa: ARG002
         """See :class:`~fivebyfive.engines.interface.Engine`."""
@@ -109,6 +105,7 @@ class Eager:
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
+        self._parameters.check(self.network)
         sums, count = self._zeros(), tally.count
         sums[0], sums[1] = tally.loss, tally.correct
         with self._precision_context.stepping():
@@ -149,6 +146,7 @@ class Eager:
             self._watch.data()
             images = self._pixels(self._train.images[indices])
             labels = self._train.labels[indices]
+            self._look(images)
             self._watch.compute()
             last = part + 1 == len(split)
             with (
@@ -201,8 +199,10 @@ class Eager:
         with self._drawing(TEST, first):
             for stored, labels in zip(*split, strict=True):
                 between()  # which may take as long as a pause
+                images = self._pixels(stored)
+                self._look(images)
                 with self._precision_context.stepping():
-                    scores = self._forward(self._pixels(stored))
+                    scores = self._forward(images)
                     add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
         return sums
 
@@ -232,7 +232,10 @@ class Eager:
             scores: Tensor = self._module()(images)
         return scores.float()
 
-    def _module(self) -> nn.Module:
+    def _look(self, images: Tensor) -> None:
+        """Before a forward, with nothing around it that watches what it does."""
+
+    def _module(self) -> Callable[[Tensor], Tensor]:
         return self.network
 
     # One of several processes computes less; see distributed.py.

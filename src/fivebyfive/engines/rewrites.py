@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import itertools
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
@@ -21,7 +20,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, nn
 
+from ..kernels.in_order import layers as in_order
+from ..kernels.in_order import says_its_order
 from ..lib.torch_internals import hooked
+from ..networks.lenet import LeNet
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -36,9 +38,9 @@ def rewritten(network: nn.Module) -> nn.Module:
     :class:`torch.nn.Sequential` says by itself in which order its layers run, and a layer with
     hooks stays as it is.
     """
-    if not _is(network, nn.Sequential):
+    if not says_its_order(network) or isinstance(network, LeNet) or hooked(network):
         return network
-    layers = list(_layers(network))
+    layers = [layer for _, layer in in_order(network)]
     faster = [_multiplied(layer) for layer in _pooled_first(layers)]
     same = all(a is b for a, b in zip(faster, layers, strict=True))
     return network if same else nn.Sequential(*faster)
@@ -48,15 +50,6 @@ def _is(module: nn.Module, kind: type[M]) -> TypeGuard[M]:
     """Whether ``module`` runs as a ``kind`` does: with its ``forward``, and nobody listening."""
     plain = isinstance(module, kind) and type(module).forward is kind.forward
     return plain and "forward" not in vars(module) and not hooked(module)
-
-
-def _layers(chain: nn.Sequential) -> Iterator[nn.Module]:
-    """The layers of chains within chains, in order."""
-    for layer in chain:
-        if _is(layer, nn.Sequential):
-            yield from _layers(layer)
-        else:
-            yield layer
 
 
 def _pooled_first(layers: list[nn.Module]) -> list[nn.Module]:

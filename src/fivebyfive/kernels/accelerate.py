@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import copy
-import weakref
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from ..lib.torch_internals import being_compiled, hooked
-from .analysis import Analysis, analyse
+from ..lib.torch_internals import being_compiled, being_watched, changed_calls
+from . import in_order, own_forward
+from .analysis import Analysis, analyse, refused
 from .finding import Segment
+from .forward import Forward, View
 from .fused_chain import FusedChain
-from .library import kernels
-from .tracing import holds, same, traced_here
+from .library import kernels, report
 
 
 def accelerate(network: nn.Module) -> nn.Module:
-    """Give ``network`` a twin that computes the same, faster on the CPU.
+    """Let the kernels compute what calling ``network`` gives, faster on the CPU; returns it.
 
-    The twin *is* the network but for its ``forward``: it shares parameters, buffers, submodules,
-    hooks and mode, has the same ``state_dict`` keys, and is an instance of the same class. Where
-    the kernels can't serve (another device or dtype, hooks on the layers inside, a layer they don't
-    know, no kernels on this machine) PyTorch computes as before.
-
-    What ``forward`` does is found by tracing it with :mod:`torch.fx`, again whenever something
-    hangs on the network's modules that didn't before: another submodule, mode or setting. A
-    ``forward`` that does more than a trace shows stays as it is; see :func:`.tracing.trace`. One
-    that decides by something outside the network (a global variable) should not be accelerated.
+    The network stays the object it is, of its own class. What runs is chosen anew at each call, and
+    whatever was done to the network meanwhile is followed. Where the kernels can't serve (another
+    device or dtype, hooks, layers they don't know, a forward that does more than give a tensor, no
+    kernels on this machine) PyTorch computes as before; copies and pickles are of the plain
+    network. As with ``network.compile()``, it is calls of the network itself that are changed, not
+    of its ``forward``.
 
     Raises:
         TypeError: ``network`` is no module.
@@ -36,123 +34,121 @@ def accelerate(network: nn.Module) -> nn.Module:
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
         raise TypeError(f"the network is a {kind}; expected a torch.nn.Module.")
-    if isinstance(network, Accelerated | torch.jit.ScriptModule | fx.GraphModule):
-        return network  # the last two are classes of their own, which can't be derived from
-    twin: nn.Module = object.__new__(_twin_class(type(network)))
-    twin.__dict__ = network.__dict__
-    return twin
+    scripted = isinstance(network, torch.jit.ScriptModule)
+    if not scripted and not hasattr(network._compiled_call_impl, _MARK):
+        # Where PyTorch looks for another way to call this one module. It isn't copied or pickled.
+        network._compiled_call_impl = _call(network)
+    return network
 
 
-class Accelerated:
-    """Mixed into the class of every accelerated network."""
-
-    _original: type[nn.Module]
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the network's own ``forward`` gives."""
-        assert isinstance(self, nn.Module)
-        # A trace stands for what is done to tensors.
-        tensors = all(isinstance(each, Tensor) for each in (*args, *kwargs.values()))
-        fused = _fused(self) if tensors and not traced_here() else None
-        return (
-            self._original.forward(self, *args, **kwargs)
-            if fused is None
-            else fused(*args, **kwargs)
-        )
-
-    def __copy__(self) -> nn.Module:
-        """A twin of a shallow copy."""
-        return accelerate(copy.copy(plain(self)))
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """Copy and pickle as the plain network, accelerated again."""
-        return accelerate, (plain(self),)
+_MARK = "calls_accelerated"
 
 
-def _twin_class(original: type[nn.Module]) -> type[nn.Module]:
-    members = {
-        "_original": original,
-        "__doc__": original.__doc__,
-        "__module__": original.__module__,
-    }
-    return type(original.__name__, (Accelerated, original), members)
+def _call(network: nn.Module) -> Callable[..., Any]:
+    """What an accelerated network is called by: a function, as what reads modules expects."""
+    fused = Fused(network)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        run = None
+        if _all_plain(args, kwargs) and not (
+            being_compiled() or being_watched() or changed_calls()
+        ):
+            run = fused.look(*args, **kwargs)
+        return network._call_impl(*args, **kwargs) if run is None else run()
+
+    setattr(call, _MARK, True)
+    return call
 
 
-def plain(network: Any) -> nn.Module:
-    """The network that a twin stands for; any other network as it is."""
-    if not isinstance(network, Accelerated):
-        return network  # type: ignore[no-any-return]
-    original: nn.Module = object.__new__(network._original)
-    original.__dict__ = network.__dict__
-    return original
+def _all_plain(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether no argument is a tensor of another kind, or stands for one in a trace."""
+    return all(
+        type(each) in (Tensor, nn.Parameter) or not isinstance(each, Tensor | fx.Proxy)
+        for each in (*args, *kwargs.values())
+    )
 
 
-# One entry a twin: what hung on the network when it was traced, and what came of it.
-_traces: weakref.WeakKeyDictionary[nn.Module, tuple[list[object], nn.Module | None]]
-_traces = weakref.WeakKeyDictionary()
+class Fused:
+    """A network's forward with the chains in it fused, as it is at each call.
 
-
-def _fused(twin: nn.Module) -> nn.Module | None:
-    """The traced network with its chains fused; ``None`` where PyTorch should do it all."""
-    if being_compiled() or kernels() is None:
-        return None
-    if any(map(hooked, list(twin.modules())[1:])):
-        return None
-    # Held, not only remembered by their ids: an id may be given to something else later.
-    held, fused = _traces.get(twin, ([], None))
-    if not same(held, (_structure if fused is None else holds)(twin)):
-        fused = adopt(twin, analyse(plain(twin)))
-    return fused
-
-
-def adopt(twin: nn.Module, analysis: Analysis) -> nn.Module | None:
-    """Fuse what was found in the network as it is now, and keep it for the twin's forwards."""
-    fused = fuse(analysis)
-    _traces[twin] = ((_structure if fused is None else holds)(twin), fused)
-    return fused
-
-
-def _structure(network: nn.Module) -> list[object]:
-    """The modules, by what only one of them has, and their modes.
-
-    Where nothing was fused only these are looked at: what else hangs on the modules may be another
-    after each forward, and tracing takes longer than memory
+    Attributes:
+        view: where the forward is seen.
     """
-    return [each for module in network.modules() for each in (module._parameters, module.training)]
 
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        own = not in_order.says_its_order(network)
+        self.view: View
+        self.view = own_forward.OwnForward(network) if own else in_order.InOrder(network)
+        self._known: list[tuple[fx.GraphModule, Analysis, fx.GraphModule | None]] = []
 
-def forget_workspaces(network: nn.Module) -> None:
-    """Let go of the memory that an accelerated network keeps from step to step."""
-    _, fused = _traces.get(network, ([], None))
-    for module in fused.modules() if fused else ():
-        if isinstance(module, FusedChain):
-            module.spare.clear()
+    def look(self, *args: Any, **kwargs: Any) -> Callable[[], Any] | None:
+        """What runs the forward on these inputs; ``None`` where PyTorch should do it all."""
+        if kernels() is None:
+            return None
+        forward = self.view.look(*args, **kwargs)
+        if forward is None:
+            return None
+        _, fused = self._find(forward)
+        # Its forward itself: called as a module, fx would print a traceback of each error.
+        return None if fused is None else functools.partial(fused.forward, *forward.inputs)
+
+    def analyse(self, images: Tensor) -> Analysis:
+        """What the kernels run of the network on such images."""
+        if kernels() is None:
+            return refused(self._network, f"no kernels on this machine: {report().reason}")
+        forward = self.view.look(images)
+        if forward is None:
+            return refused(self._network, self.view.refusal)
+        return self._find(forward)[0]
+
+    def _find(self, forward: Forward) -> tuple[Analysis, fx.GraphModule | None]:
+        for graph, analysis, fused in self._known:
+            if graph is forward.graph:
+                return analysis, fused
+        analysis = analyse(forward)
+        fused = fuse(analysis)
+        # A few, since modes and shapes may take turns.
+        self._known = [*self._known[-7:], (forward.graph, analysis, fused)]
+        return analysis, fused
+
+    def forget_workspaces(self) -> None:
+        """Let go of the memory that is kept from step to step."""
+        for _, _, fused in self._known:
+            for module in fused.modules() if fused else ():
+                if isinstance(module, FusedChain):
+                    module.spare.clear()
 
 
 def fuse(analysis: Analysis) -> fx.GraphModule | None:
-    """The network with a :class:`FusedChain` for each segment; ``None`` if there is none."""
-    traced, segments = analysis.graph, analysis.segments
-    if traced is None or not segments:
+    """The forward with a :class:`FusedChain` for each segment; ``None`` if there is none."""
+    seen, segments = analysis.graph, analysis.segments
+    if seen is None or not segments:
         return None
     starts = {segment.nodes[0]: segment for segment in segments}
     inside = {node for segment in segments for node in segment.nodes}
-    modules, graph = dict(traced.named_modules()), fx.Graph()
+    modules, graph = dict(seen._modules), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
-    for node in traced.graph.nodes:
+    for node in seen.graph.nodes:
         if node in starts:
             segment, name = starts[node], f"fused_chain_{node.name}"
-            modules[name] = FusedChain(segment.blocks, _alone(traced, segment))
-            copies[segment.nodes[-1]] = graph.call_module(name, (copies[node.args[0]],))
+            modules[name] = FusedChain(segment.blocks, _alone(seen, segment))
+            inputs = tuple(copies[each] for each in (segment.input, *segment.parameters))
+            copies[segment.nodes[-1]] = graph.call_module(name, inputs)
         elif node not in inside:
             copies[node] = graph.node_copy(node, copies.__getitem__)
     return fx.GraphModule(modules, graph)
 
 
-def _alone(traced: fx.GraphModule, segment: Segment) -> fx.GraphModule:
-    """A segment's part of a trace as a module of its own."""
+def _alone(seen: fx.GraphModule, segment: Segment) -> fx.GraphModule:
+    """A segment's part of a graph as a module of its own, on the images and the parameters."""
     graph = fx.Graph()
-    copies = {segment.nodes[0].args[0]: graph.placeholder("x")}
+    inputs = (segment.input, *segment.parameters)
+    copies = {each: graph.placeholder(each.name) for each in inputs}
     for node in segment.nodes:
+        for size in node.all_input_nodes:
+            if size not in copies:  # how many images there are, where they are laid flat
+                copies[size] = graph.call_method("size", (copies[segment.input], 0))
         copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(copies[segment.nodes[-1]])
-    return fx.GraphModule(traced, graph)
+    return fx.GraphModule(seen, graph)

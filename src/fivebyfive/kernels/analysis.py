@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from ..lib.torch_internals import hooked
 from .blocks import Block, shapes
-from .finding import Segment, find, passes, why_left_out
-from .library import kernels, report
-from .tracing import NotTraceableError, trace
+from .finding import Segment, Values, find, why_left_out
+from .forward import Forward
 
 #: Segments with more parameters stay in PyTorch: its blocked products are no slower on wide layers
 #: (measured on AlexNet), and the kernels copy the weights into their own order at every step.
@@ -24,7 +21,7 @@ MOST_PARAMETERS = 4_000_000
 class Refusal:
     """Something that PyTorch computes, and why.
 
-    ``name`` is its path in the network, or the function's name in the trace; ``type`` is the
+    ``name`` is its path in the network, or the function's name in the graph; ``type`` is the
     layer's class or the function. For a network as a whole they are empty and ``all``.
     """
 
@@ -38,12 +35,13 @@ class WholeNetwork:
     """A network that is nothing but a chain; ``normalised`` if a ``log_softmax`` follows it."""
 
     blocks: tuple[Block, ...]
+    parameters: tuple[Tensor, ...]
     normalised: bool
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """A network's trace (``None`` where it has none) and what the kernels can run of it.
+    """A network's forward (``None`` where it can't be seen) and what the kernels can run of it.
 
     ``layers`` is how many operations compute something; those that only lay values out anew
     (``Flatten``, ``view``) don't count. Each of them is in one of the ``segments`` or has its
@@ -56,54 +54,58 @@ class Analysis:
     refusals: tuple[Refusal, ...]
     layers: int
     whole: WholeNetwork | None = None
+    types: frozenset[torch.dtype] = frozenset()
 
     @property
     def convolves(self) -> bool:
         """Whether a convolution is among the segments."""
-        blocks = (block for segment in self.segments for block in segment.blocks)
-        return any(isinstance(block.layer, nn.Conv2d) for block in blocks)
+        return any(block.convolves for segment in self.segments for block in segment.blocks)
+
+    def refuse(self, segment: Segment, reason: str) -> list[Refusal]:
+        """Refusals of what is in a segment."""
+        return [Refusal(*_layer(node), reason) for node in segment.nodes if _computes(node)]
 
 
-def analyse(network: nn.Module, shape: tuple[int, int, int] | None = None) -> Analysis:
-    """Trace ``network`` once and find what the kernels can run.
-
-    ``shape`` is one image's; without it nobody asks whether the network is one whole chain.
-    """
-    if kernels() is None:
-        return refused(network, f"no kernels on this machine: {report().reason}")
-    for name, module in list(network.named_modules())[1:]:
-        if hooked(module):
-            return refused(network, f"hooks on {name!r}, or another forward put into it")
-    try:
-        traced = trace(network)
-    except NotTraceableError as error:
-        return refused(network, str(error))
-    found, modules = find(traced), dict(traced.named_modules())
-    layers = [n for n in _layers(traced.graph, modules) if not _idle(n, traced.graph, shape)]
-    segments = [s for s in found if sum(p.numel() for p in s.parameters) <= MOST_PARAMETERS]
+def analyse(forward: Forward) -> Analysis:
+    """Find what the kernels can run of a network whose forward was seen on some images."""
+    graph: fx.Graph = forward.graph.graph
+    starts = [node for node in graph.nodes if node.op == "placeholder"]
+    values: Values = dict(zip(starts, forward.inputs, strict=True))
+    if why := _why_not(graph):
+        return _refused(len(_layers(graph)), why)
+    found = find(graph, values)
+    segments = [s for s in found if _size(s, values) <= MOST_PARAMETERS]
     wide = {node for segment in found if segment not in segments for node in segment.nodes}
     taken = {node for segment in segments for node in segment.nodes}
     too_many = f"more than {MOST_PARAMETERS:,} parameters, PyTorch's products are no slower"
+    layers = _layers(graph)
     refusals = [
-        refusal(node, modules, too_many if node in wide else why_left_out(node, modules))
+        Refusal(*_layer(node), too_many if node in wide else why_left_out(node, values))
         for node in layers
         if node not in taken
     ]
-    whole = None if shape is None or hooked(network) else _whole(traced, found, shape)
-    return Analysis(traced, tuple(segments), tuple(refusals), len(layers), whole)
+    return Analysis(
+        forward.graph,
+        tuple(segments),
+        tuple(refusals),
+        len(layers),
+        _whole(graph, found[0], values, forward.images) if len(found) == 1 else None,
+        frozenset(v.dtype for v in values.values() if isinstance(v, nn.Parameter)),
+    )
 
 
 def refused(network: nn.Module, reason: str) -> Analysis:
     """What can be said of a network that PyTorch computes as a whole: its modules are counted."""
     leaves = [each for each in network.modules() if not any(each.children())]
-    layers = [each for each in leaves if type(each).__name__ not in _LAYOUT]
-    return Analysis(None, (), (Refusal("", "all", reason),), len(layers))
+    return _refused(sum(type(each).__name__ not in _LAYOUT for each in leaves), reason)
 
 
-def refusal(node: fx.Node, modules: dict[str, nn.Module], reason: str) -> Refusal:
-    """For one operation of a trace."""
-    name = str(node.target) if node.op == "call_module" else node.name
-    return Refusal(name, _kind(node, modules), reason)
+def _refused(layers: int, reason: str) -> Analysis:
+    return Analysis(None, (), (Refusal("", "all", reason),), layers)
+
+
+def _size(segment: Segment, values: Values) -> int:
+    return sum(values[each].numel() for each in segment.parameters)
 
 
 # Operations that give numbers, and those that only lay values out anew.
@@ -115,57 +117,71 @@ _LAYOUT = {
 }  # fmt: skip
 
 
-def _layers(graph: fx.Graph, modules: dict[str, nn.Module]) -> Iterator[fx.Node]:
-    """The operations that compute something."""
+def _why_not(graph: fx.Graph) -> str:
+    """Why a graph can't be cut into segments; empty if it can."""
+    for node in graph.nodes:
+        name = str(getattr(node.target, "__name__", node.target))
+        if name.startswith(("_enter_", "_exit_", "_set_")):
+            return "forward turns gradients or autocast on or off"
+        # Checkpointed parts, functions of torch.autograd, parts for vmap and the like.
+        if node.op == "get_attr" or isinstance(node.target, torch._ops.HigherOrderOperator):
+            return "forward has parts of its own, such as checkpoints or autograd functions"
+    return ""
+
+
+def _layers(graph: fx.Graph) -> list[fx.Node]:
+    """The operations that compute something; of those that a call of a layer does the last."""
     numbers: set[fx.Node] = set()
+    found: dict[str, fx.Node] = {}
     for node in graph.nodes:
         if not node.op.startswith("call"):
             continue
-        kind, inputs = _kind(node, modules), node.all_input_nodes
-        if kind in _NUMBERS or (inputs and all(each in numbers for each in inputs)):
+        inputs = node.all_input_nodes
+        if _function(node) in _NUMBERS or (inputs and all(each in numbers for each in inputs)):
             numbers.add(node)
-        elif kind not in _LAYOUT:
-            yield node
+        elif _computes(node):
+            found[node.meta.get("call", node.name)] = node
+    return list(found.values())
 
 
-def _idle(node: fx.Node, graph: fx.Graph, shape: tuple[int, int, int] | None) -> bool:
-    """Whether a function of the network's own gives images of that shape back untouched."""
-    own = not str(getattr(node.target, "__module__", "torch")).startswith(("torch", "None", "_"))
-    start = next(iter(graph.nodes))
-    return own and shape is not None and passes(node, start, torch.empty(1, *shape))
+def _computes(node: fx.Node) -> bool:
+    return not node.meta.get("flattens") and _layer(node)[1] not in _LAYOUT
 
 
-def _kind(node: fx.Node, modules: dict[str, nn.Module]) -> str:
-    """The layer's class, or the function's name."""
-    if node.op == "call_module":
-        return type(modules[str(node.target)]).__name__
-    return str(getattr(node.target, "__name__", node.target))
+def _layer(node: fx.Node) -> tuple[str, str]:
+    """The path and class of the layer that a node belongs to; else the function's names."""
+    return node.meta.get("layer") or (node.name, _function(node))
+
+
+def _function(node: fx.Node) -> str:
+    name = getattr(node.target, "__name__", str(node.target))
+    # PyTorch chooses between two functions of max-pooling by one that is called "fn".
+    return "max_pool2d" if node.target is F.max_pool2d else str(name)
 
 
 def _whole(
-    traced: fx.GraphModule, found: list[Segment], shape: tuple[int, int, int]
+    graph: fx.Graph, segment: Segment, values: Values, images: object
 ) -> WholeNetwork | None:
-    """The chain that the network is for images of ``shape``; ``None`` if it is anything else."""
-    if len(found) != 1 or shapes(found[0].blocks, shape) is None:
-        return None
-    segment = found[0]
-    start, *middle, end = [node for node in traced.graph.nodes if node not in segment.nodes]
-    if middle and passes(middle[0], start, torch.empty(1, *shape)):
-        start, *middle = middle
+    """The chain that the network is for these images; ``None`` if it is anything else."""
+    calls = [n for n in graph.nodes if n.op.startswith("call") and n not in segment.nodes]
     last = segment.nodes[-1]
-    if normalised := bool(middle) and _log_softmax(middle[0], last, traced):
-        last, *middle = middle
-    connected = segment.nodes[0].args[0] is start and end.args == (last,) and not middle
-    served = all(
-        p.dtype == torch.float32 and p.device.type in ("cpu", "meta") for p in segment.parameters
+    normalised = len(calls) == 1 and _is_log_softmax(calls[0], last)
+    end = calls[0] if normalised else last
+    parameters = tuple(values[each] for each in segment.parameters)
+    fits = (
+        values.get(segment.input) is images
+        and isinstance(images, Tensor)
+        and shapes(segment.blocks, tuple(images.shape[1:])) is not None
+        and len(calls) == normalised
+        and graph.output_node().args == (end,)
+        and len(set(parameters)) == len(parameters)
+        and all(isinstance(p, nn.Parameter) and p.dtype == torch.float32 for p in parameters)
+        and all(p.device.type in ("cpu", "meta") for p in parameters)
     )
-    return WholeNetwork(tuple(segment.blocks), normalised) if connected and served else None
+    return WholeNetwork(tuple(segment.blocks), parameters, normalised) if fits else None
 
 
-def _log_softmax(node: fx.Node, of: fx.Node, traced: fx.GraphModule) -> bool:
-    if node.op == "call_module":
-        module = traced.get_submodule(str(node.target))
-        return type(module) is nn.LogSoftmax and module.dim in (1, -1) and node.args == (of,)
+def _is_log_softmax(node: fx.Node, of: fx.Node) -> bool:
     if node.target not in (F.log_softmax, torch.log_softmax, "log_softmax"):
         return False
     dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .library import Chain, Layer
 
@@ -22,43 +22,39 @@ MOST_LAYERS = 32
 class Block:
     """A convolution (stride 1) or linear layer, its activation, and its pooling.
 
-    ``pool`` is (kernel, stride); pooling follows convolutions only.
+    ``weight`` is its weight's shape: ``(out, in, K, K)`` or ``(out, in)``; ``pool`` is (kernel,
+    stride), and pooling follows convolutions only.
     """
 
-    layer: nn.Conv2d | nn.Linear
+    weight: tuple[int, ...]
+    bias: bool = True
+    padding: int = 0
     activation: str = "none"
     pooling: str = "none"
     pool: tuple[int, int] = (1, 1)
 
-    def parameters(self) -> list[Tensor]:
-        """The weight, and the bias if there is one."""
-        return [p for p in (self.layer.weight, self.layer.bias) if p is not None]
+    @property
+    def convolves(self) -> bool:
+        """Whether it is a convolution."""
+        return len(self.weight) == 4
+
+    @property
+    def parameters(self) -> int:
+        """How many parameter tensors it takes: its weight, and its bias if it has one."""
+        return 1 + self.bias
 
     def output(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
         """The output's shape for one input of ``shape``, or ``None`` if the block can't take it."""
-        layer = self.layer
-        if not self._as_told():
+        out_channels, in_channels, *kernel = self.weight
+        if not self.convolves:
+            return (out_channels,) if shape == (in_channels,) else None
+        if len(shape) != 3 or shape[0] != in_channels:
             return None
-        if isinstance(layer, nn.Linear):
-            return (layer.out_features,) if shape == (layer.in_features,) else None
-        if len(shape) != 3 or shape[0] != layer.in_channels:
-            return None
-        grown = 2 * int(layer.padding[0]) - layer.kernel_size[0] + 1
-        sides = [side + grown for side in shape[1:]]
+        sides = [side + 2 * self.padding - kernel[0] + 1 for side in shape[1:]]
         if self.pooling != "none":
-            kernel, stride = self.pool
-            sides = [(side - kernel) // stride + 1 if side >= kernel else 0 for side in sides]
-        return (layer.out_channels, *sides) if min(sides) > 0 else None
-
-    def _as_told(self) -> bool:
-        """Whether the parameters are what the layer's settings say: one may put in any others."""
-        layer = self.layer
-        if isinstance(layer, nn.Linear):
-            expected: tuple[int, ...] = (layer.out_features, layer.in_features)
-        else:
-            expected = (layer.out_channels, layer.in_channels, *layer.kernel_size)
-        biased = layer.bias is None or layer.bias.shape == expected[:1]
-        return layer.weight.shape == expected and biased
+            size, stride = self.pool
+            sides = [(side - size) // stride + 1 if side >= size else 0 for side in sides]
+        return (out_channels, *sides) if min(sides) > 0 else None
 
 
 def shapes(blocks: Sequence[Block], shape: tuple[int, ...]) -> list[tuple[int, ...]] | None:
@@ -68,7 +64,7 @@ def shapes(blocks: Sequence[Block], shape: tuple[int, ...]) -> list[tuple[int, .
     """
     result = [shape]
     for block in blocks:
-        if isinstance(block.layer, nn.Linear) and len(shape) > 1:
+        if not block.convolves and len(shape) > 1:
             shape = (int(torch.Size(shape).numel()),)
             result[-1] = shape
         after = block.output(shape)
@@ -93,17 +89,15 @@ def chain(
     values, gradients = iter(parameters), iter(grads)
     layers = (Layer * len(blocks))()
     for described, block, shape in zip(layers, blocks, inputs, strict=False):
-        layer = block.layer
-        described.kind = isinstance(layer, nn.Linear)
+        described.kind = not block.convolves
         described.in_channels, described.in_height, described.in_width = (*shape, 1, 1)[:3]
-        described.out_channels, described.kernel = layer.weight.shape[0], 1
-        if isinstance(layer, nn.Conv2d):
-            described.kernel, described.padding = layer.kernel_size[0], int(layer.padding[0])
+        described.out_channels, _, described.kernel = (*block.weight, 1)[:3]
+        described.padding = block.padding
         described.activation = ACTIVATIONS.index(block.activation)
         described.pooling = POOLINGS.index(block.pooling)
         described.pool_kernel, described.pool_stride = block.pool
         described.weight, described.weight_grad = address(next(values)), address(next(gradients))
-        if layer.bias is not None:
+        if block.bias:
             described.bias, described.bias_grad = address(next(values)), address(next(gradients))
     result = Chain(ctypes.cast(layers, ctypes.POINTER(Layer)), len(blocks))
     result.keep = layers  # ctypes.cast doesn't keep the array alive on its own

@@ -1,246 +1,210 @@
-"""Finding what the kernels can run: picking the segments out of a network's trace.
+"""Finding what the kernels can run: picking the segments out of a forward's graph.
 
 A segment is a chain of blocks, each used by the next alone: convolutions first, then linear layers.
-Everything else stays as the trace has it, and so does a segment's own part of the trace, for inputs
+Everything else stays as the graph has it, and so does a segment's own part of the graph, for inputs
 that the kernels don't take.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
-from torch import fx, nn
+from torch import Tensor, fx
 
 from .blocks import MOST_LAYERS, Block
 
-ACTIVATIONS: dict[type[nn.Module] | Callable[..., object] | str, str] = {
-    **dict.fromkeys((nn.Sigmoid, F.sigmoid, torch.sigmoid, "sigmoid"), "sigmoid"),
-    **dict.fromkeys((nn.Tanh, F.tanh, torch.tanh, "tanh"), "tanh"),
-    **dict.fromkeys((nn.ReLU, F.relu, torch.relu, "relu"), "relu"),
+CONVOLUTION, LINEAR = torch.conv2d, F.linear
+ACTIVATIONS: dict[Callable[..., Any] | str, str] = {
+    **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), "sigmoid"),
+    **dict.fromkeys((F.tanh, torch.tanh, "tanh"), "tanh"),
+    **dict.fromkeys((F.relu, torch.relu, "relu"), "relu"),
 }
-POOLINGS: dict[type[nn.Module] | Callable[..., object], str] = {
-    **dict.fromkeys((nn.AvgPool2d, F.avg_pool2d), "average"),
-    **dict.fromkeys((nn.MaxPool2d, F.max_pool2d, torch.max_pool2d), "max"),
+POOLINGS: dict[Callable[..., Any] | str, str] = {
+    F.avg_pool2d: "average",
+    **dict.fromkeys((F.max_pool2d, torch.max_pool2d), "max"),
 }
+
+#: The functions' arguments after the images, in their order, with what they are where not given.
+_LAYER: dict[str, Any] = {"weight": None, "bias": None}
+_LAYER |= {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_LAYERS: dict[Any, dict[str, Any]] = {CONVOLUTION: _LAYER, LINEAR: _LAYER}
+_ACTIVATION = {"inplace": False}
+_POOLINGS: dict[str, dict[str, Any]] = {
+    "average": {
+        "kernel_size": None, "stride": None, "padding": 0, "ceil_mode": False,
+        "count_include_pad": True, "divisor_override": None,
+    },
+    "max": {
+        "kernel_size": None, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False,
+        "return_indices": False,
+    },
+}  # fmt: skip
+
+#: What the placeholders of a graph stand for.
+Values = Mapping[fx.Node, Any]
 
 
 @dataclass
 class Segment:
-    """A chain in a trace: its blocks and the nodes they came from, in order."""
+    """A chain in a graph: its blocks, the placeholders of their parameters, and its own nodes."""
 
     blocks: list[Block] = field(default_factory=list)
+    parameters: list[fx.Node] = field(default_factory=list)
     nodes: list[fx.Node] = field(default_factory=list)
 
     @property
-    def parameters(self) -> list[torch.Tensor]:
-        """Those of its blocks, in order."""
-        return [p for block in self.blocks for p in block.parameters()]
+    def input(self) -> fx.Node:
+        """Whose value goes into the chain."""
+        return self.nodes[0].all_input_nodes[0]
 
 
-def find(traced: fx.GraphModule) -> list[Segment]:
-    """The segments of a trace, as long as they can be, in its order."""
-    seen: set[int] = set()  # nodes, and modules and parameters, that a segment has taken
-    modules = dict(traced.named_modules())
+def find(graph: fx.Graph, values: Values) -> list[Segment]:
+    """The segments of a graph, as long as they can be, in its order."""
+    taken: set[fx.Node] = set()
     segments = []
-    for node in traced.graph.nodes:
+    for node in graph.nodes:
         segment = Segment()
-        following: fx.Node | None = node
+        following: fx.Node | None = None if node in taken else node
         while following is not None and len(segment.blocks) < MOST_LAYERS:
-            following = _extend(segment, following, modules, seen)
+            following = _extend(segment, following, values)
         if segment.blocks:
             segments.append(segment)
+            taken.update(segment.nodes)
     return segments
 
 
-def _extend(
-    found: Segment, node: fx.Node, modules: dict[str, nn.Module], seen: set[int]
-) -> fx.Node | None:
+def _extend(found: Segment, node: fx.Node, values: Values) -> fx.Node | None:
     """Add the block that starts at ``node``, if one does; the node after it, if it may go on."""
-    previous = found.blocks[-1].layer if found.blocks else None
-    flat = _flattened(node, modules) if isinstance(previous, nn.Conv2d) else []
-    start = _next(flat[-1]) if flat else node
-    layer = _layer(start, modules)
-    if start is None or layer is None or not _follows(layer, previous, flat):
+    previous = found.blocks[-1] if found.blocks else None
+    flat = [node] if previous and previous.convolves and node.meta.get("flattens") else []
+    start = _next(node) if flat else node
+    if start is None or why_unsupported(start, values):
         return None
-    taken = {id(start), id(layer), id(layer.weight), id(layer.bias)} - {id(None)}
-    if taken & seen:
+    block, parameters = _layer(start, values)
+    # On images that aren't laid flat a linear layer means something else.
+    before = previous is None or previous.convolves == block.convolves
+    if (not before and not flat) or (flat and block.convolves):
         return None
-    seen |= taken
-    nodes = [*flat, start]
-    activation, pooling, pool = "none", "none", (1, 1)
+    nodes, activation, pooling, pool = [*flat, start], "none", "none", (1, 1)
     following = _next(start)
-    if following is not None and (name := _activation(following, modules)):
+    if following is not None and (name := _activation(following)):
         activation = name
         nodes.append(following)
         following = _next(following)
-    convolution = isinstance(layer, nn.Conv2d)
-    if following is not None and convolution and (pooled := _pooling(following, modules)):
+    if following is not None and block.convolves and (pooled := _pooling(following)):
         pooling, pool = pooled
         nodes.append(following)
         following = _next(following)
-    found.blocks.append(Block(layer, activation, pooling, pool))
+    found.blocks.append(Block(block.weight, block.bias, block.padding, activation, pooling, pool))
+    found.parameters += parameters
     found.nodes += nodes
     return following
 
 
-def _layer(node: fx.Node | None, modules: dict[str, nn.Module]) -> nn.Conv2d | nn.Linear | None:
-    """The layer that a node calls, if the kernels compute it."""
-    if node is None or node.op != "call_module" or not _plain_call(node):
-        return None
-    layer = modules[str(node.target)]
-    if not isinstance(layer, nn.Conv2d | nn.Linear) or why_unsupported(layer):
-        return None
-    return layer
-
-
-def _follows(layer: nn.Conv2d | nn.Linear, previous: nn.Module | None, flat: list[fx.Node]) -> bool:
-    """Whether ``layer`` may go on a chain; ``flat`` are the nodes that lay the images flat."""
-    if isinstance(layer, nn.Conv2d):
-        return not flat and not isinstance(previous, nn.Linear)
-    # On images that aren't laid flat a linear layer means something else.
-    return isinstance(previous, nn.Conv2d) == bool(flat) and not _other_width(flat, layer)
-
-
-def why_unsupported(layer: nn.Module) -> str:
-    """Why the kernels don't compute a layer with weights; empty if they do."""
-    if type(layer) is nn.Linear:
-        return ""
-    if type(layer) is not nn.Conv2d:  # one derived from it may compute anything
+def why_unsupported(node: fx.Node, values: Values) -> str:
+    """Why the kernels don't compute what a node does as a layer; empty if they do."""
+    given = _given(node, _LAYERS[node.target]) if node.target in _LAYERS else None
+    if given is None:
         return "no kernel"
-    (height, width), padding = layer.kernel_size, layer.padding
-    even = not isinstance(padding, str) and padding[0] == padding[1] < height
+    placeholders = [p for p in (given["weight"], given["bias"]) if p is not None]
+    parameters = [values.get(p) for p in placeholders]
+    if not all(isinstance(each, Tensor) for each in parameters):
+        return "its parameters are computed"
+    if any(len(p.users) > 1 for p in placeholders):
+        return "it or a parameter of it is used twice"
+    shape, *bias = (tuple(each.shape) for each in parameters if each is not None)
+    stride, dilation, padding = (_pair(given[n]) for n in ("stride", "dilation", "padding"))
+    dimensions = 2 if node.target is LINEAR else 4
+    height, width = (*shape[2:], 1, 1)[:2]
+    even = padding is not None and padding[0] == padding[1] < height
     rules = (
-        (f"stride {layer.stride}, the kernels have stride 1 only", layer.stride == (1, 1)),
-        ("dilation, the kernels have none", layer.dilation == (1, 1)),
-        ("groups, the kernels have none", layer.groups == 1),
+        ("no kernel", len(shape) == dimensions and bias in ([], [shape[:1]])),
+        (f"stride {stride}, the kernels have stride 1 only", stride == (1, 1)),
+        ("dilation, the kernels have none", dilation == (1, 1)),
+        ("groups, the kernels have none", given["groups"] == 1),
         (f"kernel {height}×{width}, the kernels' are square, up to 11×11", height == width <= 11),
-        (f"padding {padding!r}, the kernels' is even and below the kernel size", even),
-        (f"padding_mode {layer.padding_mode!r}, the kernels pad with zeros",
-         layer.padding_mode == "zeros"),
-    )  # fmt: skip
+        (f"padding {given['padding']!r}, the kernels' is even and below the kernel size", even),
+    )
     return next((why for why, holds in rules if not holds), "")
+
+
+def _layer(node: fx.Node, values: Values) -> tuple[Block, list[fx.Node]]:
+    """The block that a supported layer is, and the placeholders of its parameters."""
+    given = _given(node, _LAYERS[node.target])
+    assert given is not None
+    padding = _pair(given["padding"])
+    assert padding is not None
+    parameters = [p for p in (given["weight"], given["bias"]) if p is not None]
+    shape = tuple(values[parameters[0]].shape)
+    return Block(shape, len(parameters) == 2, padding[0]), parameters
 
 
 #: Why an activation or a pooling is left out that the kernels would compute elsewhere.
 MISPLACED = "not where the kernels have it: layer, activation, pooling"
 
 
-def why_left_out(node: fx.Node, modules: dict[str, nn.Module]) -> str:
-    """Why an operation is in no segment."""
-    module = modules[str(node.target)] if node.op == "call_module" else None
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        return why_unsupported(module) or "it or a parameter of it is used twice"
-    kind = node.target if module is None else type(module)
-    if kind in POOLINGS and _pooling(node, modules) is None:
+def why_left_out(node: fx.Node, values: Values) -> str:
+    """Why a node is in no segment."""
+    if node.target in _LAYERS:
+        return why_unsupported(node, values) or MISPLACED
+    if node.target in POOLINGS and _pooling(node) is None:
         return "the kernels pool squares up to 3×3, without padding or ceil_mode"
-    return MISPLACED if kind in ACTIVATIONS or kind in POOLINGS else "no kernel"
+    return MISPLACED if node.target in ACTIVATIONS or node.target in POOLINGS else "no kernel"
 
 
 def _next(node: fx.Node) -> fx.Node | None:
-    """The only user of a node's value. The two nodes of ``x.view(x.size(0), -1)`` count as one."""
+    """The only user of a node's value, if it takes it as its images."""
     users = list(node.users)
-    if len(users) == 2 and _is_batch_size(users[0], node) and list(users[0].users) == users[1:]:
-        return users[0]
-    return users[0] if len(users) == 1 and users[0].op != "output" else None
+    if len(users) != 1 or users[0].op == "output" or users[0].all_input_nodes[0] is not node:
+        return None
+    return users[0]
 
 
-def _plain_call(node: fx.Node) -> bool:
-    return len(node.args) == 1 and not node.kwargs
+def _given(node: fx.Node, names: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The arguments of a call after the images; ``None`` for a call with others than ``names``."""
+    images = [*node.args[:1], *([node.kwargs["input"]] if "input" in node.kwargs else [])]
+    named = {name: value for name, value in node.kwargs.items() if name != "input"}
+    ok = len(images) == 1 and isinstance(images[0], fx.Node) and named.keys() <= names.keys()
+    if not ok or len(node.args) - 1 > len(names):
+        return None
+    return {**names, **dict(zip(names, node.args[1:], strict=False)), **named}
 
 
-def _is_batch_size(node: fx.Node, of: fx.Node) -> bool:
-    return node.op == "call_method" and node.target == "size" and node.args == (of, 0)
+def _activation(node: fx.Node) -> str | None:
+    return ACTIVATIONS.get(node.target) if _given(node, _ACTIVATION) is not None else None
 
 
-def _activation(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
-    if node.op == "call_module":
-        return ACTIVATIONS.get(type(modules[str(node.target)])) if _plain_call(node) else None
-    kwargs = {key: value for key, value in node.kwargs.items() if key != "inplace"}
-    return ACTIVATIONS.get(node.target) if len(node.args) == 1 and not kwargs else None
-
-
-POOLING_OPTIONS = (
-    "kernel_size", "stride", "padding", "dilation", "ceil_mode", "divisor_override",
-    "return_indices",
-)  # fmt: skip
-
-
-def _pooling(node: fx.Node, modules: dict[str, nn.Module]) -> tuple[str, tuple[int, int]] | None:
+def _pooling(node: fx.Node) -> tuple[str, tuple[int, int]] | None:
     """The kind, kernel and stride of a square pooling without padding or other extras."""
-    if node.op == "call_module":
-        module = modules[str(node.target)]
-        if type(module) not in POOLINGS or not _plain_call(node):
-            return None
-        kind = POOLINGS[type(module)]
-        given = {name: getattr(module, name, None) for name in POOLING_OPTIONS}
-    elif node.op == "call_function" and node.target in POOLINGS:
-        assert callable(node.target)
-        kind = POOLINGS[node.target]
-        extra = ["dilation"] if kind == "max" else []
-        names = ("input", "kernel_size", "stride", "padding", *extra, "ceil_mode")
-        given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
-        if len(node.args) > len(names):
-            return None
-        given.pop("input", None)
-        given.pop("count_include_pad", None)  # means nothing without padding
-    else:
+    kind = POOLINGS.get(node.target)
+    given = None if kind is None else _given(node, _POOLINGS[kind])
+    if kind is None or given is None or any(isinstance(v, fx.Node) for v in given.values()):
         return None
-    kernel = _square(given.pop("kernel_size", None))
-    stride = _square(given.pop("stride", None) or kernel)
-    plain = {None, False, (0, 0)}
-    dilation = given.pop("dilation", 1)
-    if kernel is None or stride is None or dilation not in (None, 1, (1, 1)):
-        return None
-    if any(isinstance(value, fx.Node | list) or value not in plain for value in given.values()):
-        return None
-    return kind, (kernel, stride)
-
-
-def _square(value: object) -> int | None:
-    if isinstance(value, tuple | list) and len(value) == 2 and value[0] == value[1]:
-        value = value[0]
-    return value if isinstance(value, int) and 1 <= value <= 3 else None
-
-
-def _flattened(node: fx.Node, modules: dict[str, nn.Module]) -> list[fx.Node]:
-    """The nodes of a step that lays images flat, if one starts at ``node``."""
-    if node.op == "call_module":
-        module = modules[str(node.target)]
-        flat = type(module) is nn.Flatten and (module.start_dim, module.end_dim) == (1, -1)
-        return [node] if flat else []
-    if node.target in (torch.flatten, "flatten"):
-        return [node] if node.args[1:] == (1,) and not node.kwargs else []
-    if node.op == "call_method" and node.target == "size":
-        view, *others = node.users
-        shape = view.args[1:] if view.args[1:] and view.args[0] is node.args[0] else ()
-        ok = view.op == "call_method" and view.target in ("view", "reshape")
-        return [node, view] if ok and shape == (node, -1) and not others else []
-    if node.op == "call_method" and node.target in ("view", "reshape"):
-        # `x.view(-1, 400)`: whether that keeps one row an image shows in the next layer's size.
-        fixed = len(node.args) == 3 and node.args[1] == -1 and isinstance(node.args[2], int)
-        return [node] if fixed else []
-    return []
-
-
-def _other_width(flat: list[fx.Node], layer: nn.Linear) -> bool:
-    """Whether a ``view(-1, n)`` gives rows of another length than ``layer`` takes."""
-    return any(
-        node.target in ("view", "reshape")
-        and isinstance(node.args[-1], int)
-        and node.args[-1] not in (-1, layer.in_features)
-        for node in flat
+    kernel = _side(given["kernel_size"])
+    stride = kernel if given["stride"] in (None, (), []) else _side(given["stride"])
+    plain = (
+        _pair(given["padding"]) == (0, 0)
+        and _pair(given.get("dilation", 1)) == (1, 1)
+        and not given["ceil_mode"]
+        and not given.get("return_indices")
+        and given.get("divisor_override") is None
     )
+    return (kind, (kernel, stride)) if plain and kernel and stride else None
 
 
-def passes(node: fx.Node, start: fx.Node, example: torch.Tensor) -> bool:
-    """Whether a function after a trace's ``start`` gives such an input back untouched."""
-    if node.op != "call_function" or node.args[:1] != (start,) or node.kwargs:
-        return False
-    extra = node.args[1:]
-    if any(isinstance(value, fx.Node) for value in extra):
-        return False
-    assert callable(node.target)
-    return node.target(example, *extra) is example
+def _side(value: Any) -> int | None:
+    """The side of a square of 1 to 3."""
+    pair = _pair(value)
+    return pair[0] if pair is not None and pair[0] == pair[1] and 1 <= pair[0] <= 3 else None
+
+
+def _pair(value: Any) -> tuple[int, int] | None:
+    """A setting for height and width, however it is given; ``None`` where it isn't numbers."""
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    pair = pair * 2 if len(pair) == 1 else pair
+    whole = len(pair) == 2 and all(type(side) is int for side in pair)
+    return pair if whole else None

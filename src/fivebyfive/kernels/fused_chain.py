@@ -24,11 +24,10 @@ class FusedChain(nn.Module):
         self.plain = plain
         self.spare: list[Tensor] = []  # a workspace nobody uses at the moment
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the chain on a batch."""
-        parameters = [p for block in self.blocks for p in block.parameters()]
+    def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """Run the chain on a batch, with the blocks' parameters in their order."""
         if not _takes(self.blocks, x, parameters):
-            return self.plain(x)  # type: ignore[no-any-return]
+            return self.plain.forward(x, *parameters)  # type: ignore[no-any-return]
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters)):
             return _Chain.apply(self, x, *parameters)  # type: ignore[no-any-return, no-untyped-call]
         return Pass(self, x, parameters, keep=False).forward(x)
@@ -100,19 +99,25 @@ class _Chain(torch.autograd.Function):
     def forward(ctx: Any, module: FusedChain, x: Tensor, *parameters: Tensor) -> Tensor:
         ctx.module = module
         ctx.run = Pass(module, x, parameters, keep=True)
-        ctx.save_for_backward(x, *parameters)
+        # Autograd forbids that what is saved be changed before the backward: no more than PyTorch's
+        # own layers save.
+        saved = _saved(module.blocks, ctx.needs_input_grad[1:])
+        inputs = (x, *parameters)
+        ctx.save_for_backward(*(t if s else None for t, s in zip(inputs, saved, strict=True)))
+        ctx.others = [None if s else t for t, s in zip(inputs, saved, strict=True)]
         return ctx.run.forward(x)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, out_grad: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors
+        both = zip(ctx.saved_tensors, ctx.others, strict=True)
+        inputs = [other if saved is None else saved for saved, other in both]
         wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled() or not _plain((out_grad,)):
             # To be differentiated once more, or for many gradients at once: that is PyTorch's.
             again = torch.is_grad_enabled()
             by = [t for t, want in zip(inputs, wanted, strict=True) if want]
             with torch.enable_grad():
-                out = ctx.module.plain(inputs[0])
+                out = ctx.module.plain.forward(*inputs)
             found = iter(torch.autograd.grad(out, by, out_grad, create_graph=again))
             return None, *(next(found) if want else None for want in wanted)
         grads = [
@@ -123,15 +128,51 @@ class _Chain(torch.autograd.Function):
         return None, *grads
 
 
+def _saved(blocks: Sequence[Block], needed: Sequence[bool]) -> list[bool]:
+    """Which of a chain's input and parameters PyTorch's layers keep for the backward.
+
+    ``needed`` tells which of them need a gradient. A convolution keeps its input and weight, a
+    linear layer each of them for the gradient of the other; biases aren't kept.
+    """
+    flags = iter(needed[1:])
+    flowing, saved = needed[0], [blocks[0].convolves or needed[1]]
+    for block in blocks:
+        saved += [block.convolves or flowing] + [False] * block.bias
+        trained = [next(flags) for _ in range(block.parameters)]
+        flowing = flowing or any(trained)
+    return saved
+
+
 def _takes(blocks: Sequence[Block], x: Tensor, parameters: Sequence[Tensor]) -> bool:
     """Whether the kernels compute the chain on ``x`` just as PyTorch would."""
     return (
         _plain((x, *parameters))
-        and x.dim() == (2 if isinstance(blocks[0].layer, nn.Linear) else 4)
+        and _fit(blocks, parameters)
+        and x.dim() == (4 if blocks[0].convolves else 2)
         and x.numel() > 0
+        and (not blocks[-1].convolves or _usual_layout(x, *parameters))
         and shapes(blocks, tuple(x.shape[1:])) is not None
         and not torch.is_autocast_enabled("cpu")
     )
+
+
+def _fit(blocks: Sequence[Block], parameters: Sequence[Tensor]) -> bool:
+    """Whether the parameters still have the shapes that the blocks were made for."""
+    given = iter(parameters)
+    return all(
+        next(given).shape == block.weight
+        and (not block.bias or next(given).shape == block.weight[:1])
+        for block in blocks
+    )
+
+
+def _usual_layout(*tensors: Tensor) -> bool:
+    """Whether images come out as the kernels lay them out.
+
+    From others PyTorch makes a layout that shows: in which order dropout draws, in what ``view``
+    takes.
+    """
+    return all(each.is_contiguous() for each in tensors)
 
 
 def _plain(tensors: Sequence[Tensor]) -> bool:

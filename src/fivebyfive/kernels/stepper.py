@@ -71,7 +71,7 @@ class Stepper:
         self._table = table.float().contiguous()
         self._workspace = empty(0)
         self._blocks, self._inputs = whole.blocks, inputs
-        self._parameters = [p for block in whole.blocks for p in block.parameters()]
+        self._parameters = list(whole.parameters)
         trained = {p for group in optimizer.param_groups for p in group["params"]}
         self._grads = [empty(*p.shape) if p in trained else None for p in self._parameters]
         self._describe()

@@ -10,10 +10,11 @@ import sys
 from types import FrameType
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn, overrides
 from torch.autograd import forward_ad
 from torch.nn.modules import module as every_module
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._device import DeviceContext
 
 
 def hooked(module: nn.Module) -> bool:
@@ -39,14 +40,6 @@ def normalises(network: nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) and module.training for module in network.modules())
 
 
-def being_traced() -> bool:
-    """Whether torch.fx is writing down what is done here."""
-    # Old versions have only the second, which new ones warn of.
-    new = hasattr(fx._symbolic_trace, "is_fx_symbolic_tracing")
-    asked = fx._symbolic_trace.is_fx_symbolic_tracing if new else fx._symbolic_trace.is_fx_tracing
-    return bool(asked())
-
-
 def being_compiled() -> bool:
     """Whether torch.compile, torch.export or torch.jit is."""
     return bool(torch.compiler.is_compiling() or torch._C._get_tracing_state())
@@ -55,14 +48,21 @@ def being_compiled() -> bool:
 def being_watched(but: int = 0) -> bool:
     """Whether someone sees every operation (FlopCounterMode, say) or changes what it means.
 
-    The latter are vmap, grad and jvp of :mod:`torch.func`, and forward-mode derivatives. ``but``
-    is how many watchers don't count.
+    The latter are vmap, grad and jvp of :mod:`torch.func`, and forward-mode derivatives; or what is
+    kept for the backward is made otherwise (checkpoints). ``but`` is how many watchers don't count.
     """
     return bool(
         torch._C._len_torch_dispatch_stack() > but
+        or torch._C._autograd._top_saved_tensors_default_hooks(True)
         or torch._C._functorch.peek_interpreter_stack()
         or forward_ad._current_level >= 0
     )
+
+
+def changed_calls() -> bool:
+    """Whether someone sees or changes what is asked of PyTorch; a default device doesn't count."""
+    modes = overrides._get_current_function_mode_stack()
+    return any(not isinstance(mode, DeviceContext) for mode in modes)
 
 
 def in_memory(tensor: Tensor) -> bool:

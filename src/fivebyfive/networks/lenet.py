@@ -66,7 +66,7 @@ def as_images(x: Tensor, channels: int) -> Tensor:
     return x.view(-1, channels, SIDE, SIDE) if x.dim() == 2 else x
 
 
-# Seen as one step by whoever traces the network, since a trace can't follow the `if`.
+# One step for whoever traces the network with torch.fx, which can't follow the `if`.
 fx.wrap("as_images")
 
 

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from torch import nn
 
 from ..engines.coverage import Coverage, coverage_of
-from ..kernels.analysis import analyse
+from ..kernels.accelerate import Fused
 from ..lib.errors import RecipeError, ShapeError
 from ..lib.text import plain
 from ..memory.step import Memory, measure
@@ -85,6 +85,7 @@ def describe(
     """
     _check(input_shape, batch_size, optimizer)
     rows = tuple(trace(network, input_shape))
+    images = torch.empty(2, *input_shape, device=_device(network))
     memory, flops = measure(network, input_shape, batch_size, optimizer)
     return Layers(
         network=name or type(network).__name__,
@@ -97,8 +98,12 @@ def describe(
         flops_training=flops // batch_size,
         activation_bytes=sum(row.activation_bytes for row in rows),
         memory=memory,
-        coverage=coverage_of(analyse(network, input_shape), loss, optimizer),
+        coverage=coverage_of(Fused(network).analyse(images), loss, optimizer),
     )
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next((p.device for p in network.parameters()), torch.device("cpu"))
 
 
 def _check(input_shape: tuple[int, int, int], batch_size: int, optimizer: str) -> None:

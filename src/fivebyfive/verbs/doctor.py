@@ -8,7 +8,7 @@ from .. import datasets, networks, recipes
 from ..datasets.locate import cache
 from ..engines import fastest
 from ..engines.coverage import coverage_of
-from ..kernels.analysis import analyse
+from ..kernels.accelerate import Fused
 from ..kernels.library import report
 from ..runs.conditions import environment
 from ..training.devices import choose, title
@@ -30,7 +30,7 @@ def examine() -> dict[str, str]:
     }
     for name, known in networks.NETWORKS.items():
         with torch.device("meta"):
-            analysis = analyse(known.build(), known.input)
+            analysis = Fused(known.build()).analyse(torch.empty(2, *known.input))
         recipe = recipes.get(known.recipe)
         coverage = coverage_of(analysis, recipe.loss, recipe.optimizer)
         findings[f"{name} on a cpu"] = f"in the kernels: {coverage}"

