@@ -21,3 +21,15 @@ def test_missing_names_what_isnt_there(tmp_path):
     assert folder.missing(tmp_path) == list(folder.NAMES)
     (tmp_path / "train-images-idx3-ubyte").touch()
     assert folder.missing(tmp_path) == list(folder.NAMES[1:])
+
+
+def test_a_folder_of_the_files_name_is_looked_into(tmp_path):
+    """As one archive unpacks: around the file, with or without the file beside it."""
+    around = tmp_path / "train-images-idx3-ubyte"
+    around.mkdir()
+    assert folder.find(tmp_path, around.name) == around  # which the reader says is no file
+    (around / "train-images-idx3-ubyte").touch()
+    assert folder.find(tmp_path, around.name) == around / "train-images-idx3-ubyte"
+    beside = tmp_path / "train-images.idx3-ubyte"
+    beside.touch()
+    assert folder.find(tmp_path, around.name) == beside

@@ -236,3 +236,31 @@ def test_inputs_that_are_no_tensors(passes: list[Any]) -> None:
     for mask in (None, 2, torch.rand(4)):
         assert_same_behaviour(Masked(), images(), mask)
     assert_same_behaviour(Masked(), [images(), images(2)], 2)
+
+
+def test_a_call_that_fails_does_not_keep_later_ones_from_the_kernels(passes: list[Any]) -> None:
+    network = accelerate(Network(lambda network, x: network.body(x)))
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="channels"):
+            network(torch.rand(2, 3, 5, 5))
+    assert not passes
+    network(images())
+    assert passes
+
+
+def test_a_forward_that_is_another_each_time_is_left_to_pytorch_in_the_end() -> None:
+    network = accelerate(Network(lambda network, x: network.body(x) * network.scale))
+    for number in range(12):
+        network.scale = float(number)
+        torch.testing.assert_close(network(images()), network.forward(images()))
+
+
+def test_where_dynamo_is_switched_off_pytorch_computes_once() -> None:
+    network = accelerate(Network(count))
+    with torch.compiler.set_stance("force_eager"):
+        network(images())
+    assert network.calls == 1
+    network = Network(lambda network, x: network.body(x))
+    with torch.compiler.set_stance("force_eager"):
+        refusal = Fused(network).analyse(images()).refusals[0].reason
+    assert "TorchDynamo is switched off" in refusal

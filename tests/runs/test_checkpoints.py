@@ -167,11 +167,11 @@ def test_files_are_the_librarys_byte_for_byte(made: dict[str, torch.Tensor]) -> 
 
 def test_a_copy_is_plain_and_no_later_step_changes_it() -> None:
     weight = torch.arange(16.0).view(1, 2, 2, 4).to(memory_format=torch.channels_last)
-    kept = tensors.packed({"a": weight, "b": weight})  # tied weights stand there twice
+    kept = tensors.packed({"a": weight, "b": weight})  # tied weights stand there once
     weight.zero_()
     read = safetensors.torch.load(bytes(kept))
+    assert list(read) == ["a"]
     assert torch.equal(read["a"].flatten(), torch.arange(16.0))
-    assert torch.equal(read["b"], read["a"])
 
 
 def test_numbers_that_no_file_holds() -> None:

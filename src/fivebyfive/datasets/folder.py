@@ -19,10 +19,14 @@ def find(folder: Path, name: str) -> Path | None:
     """The file of ``folder`` that is the one usually called ``name``, or None.
 
     Where a file lies there both gzipped and not, as torchvision leaves them, the gzipped one is
-    taken: it is the one that was downloaded, and it notices by itself when it is cut short.
+    taken: it is the one that was downloaded, and it notices by itself when it is cut short. Some
+    archives have a folder of the file's name around the file.
     """
-    candidates = (folder / f"{s}-ubyte{end}" for s in _STEMS[name] for end in (".gz", ""))
-    return next((c for c in candidates if c.exists()), None)
+    names = [f"{stem}-ubyte{end}" for stem in _STEMS[name] for end in (".gz", "")]
+    found = [folder / each for each in names if (folder / each).exists()]
+    inside = (around / each for around in found if around.is_dir() for each in names)
+    files = (each for each in (*(f for f in found if not f.is_dir()), *inside) if each.is_file())
+    return next(files, found[0] if found else None)
 
 
 def missing(folder: Path) -> list[str]:

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..kernels.facts import holds, same
 from ..lib.private_draws import OtherGenerators
 from ..lib.torch_internals import hooked
 from .allocator import prepare
 from .dropout import keys
 from .eager import Eager, read
 from .graphs import CudaGraphs, Graphs, Replay
+from .held import holds, same
 from .interface import Epoch, Job, Metrics, Notice, Times, nothing
 from .out_of_memory import is_out_of_memory
 from .rewrites import rewritten

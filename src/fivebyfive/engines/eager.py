@@ -25,7 +25,7 @@ from .allocator import prepare, release, trim
 from .coverage import Coverage
 from .dropout import SHARED, DropoutByImage, may_drop
 from .interface import Epoch, Job, Metrics, Notice, Times, nothing
-from .layout import lay_out
+from .layout import lay_back, lay_out
 from .micro_batches import (
     Snapshot,
     checked,
@@ -75,7 +75,7 @@ class Eager:
         self._source = job.draws or (Source.PRIVATE if self._foreign else Source.NONE)
         self._draws = PrivateDraws(0)
         few = self._pixels(self._train.images[:2])
-        lay_out(network, few)
+        self._usual = lay_out(network, few)
         self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, few[:1].numel())))
         self._fitted: Counter[int] = Counter()  # steps done, by images at a time
         self._too_many = 0  # images at a time that memory ran out at, until it is told
@@ -205,6 +205,10 @@ class Eager:
                     scores = self._forward(images)
                     add(sums, scores, labels, self._loss(scores, labels, reduction="sum"))
         return sums
+
+    def close(self) -> None:
+        """See :class:`~fivebyfive.engines.interface.Engine`."""
+        lay_back(self._usual)
 
     def notices(self) -> list[Notice]:
         """What has happened since this was last asked."""

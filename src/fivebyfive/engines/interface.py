@@ -157,6 +157,9 @@ class Engine(Protocol):
     def pytorch_network(self) -> nn.Module:
         """The network as PyTorch computes it where the kernels don't: maybe in a faster order."""
 
+    def close(self) -> None:
+        """The training is over: the network's weights lie in memory as they did before it."""
+
     def notices(self) -> list[Notice]:
         """What has happened since this was last asked."""
 

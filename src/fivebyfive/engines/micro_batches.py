@@ -6,7 +6,7 @@ divided by the size of the whole batch: so the step is the one of the recipe, wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -85,14 +85,21 @@ class Snapshot:
         self._optimizer = optimizer
         self._complete = {parameter for parameter, state in optimizer.state.items() if state}
 
-    @torch.no_grad()
     def __call__(self) -> None:
         """Undo the step, and drop its gradients."""
-        for buffer, before in self._buffers:
-            buffer.copy_(before)
+        put_back(self._buffers)
         self._optimizer.zero_grad()
         for parameter in self._optimizer.state.keys() - self._complete:
             del self._optimizer.state[parameter]
+
+
+@torch.no_grad()
+def put_back(buffers: Sequence[tuple[Tensor, Tensor]]) -> None:
+    """Make buffers what they were; a forward may change their shapes, too, or make others."""
+    for buffer, before in buffers:
+        if buffer.shape != before.shape:
+            buffer.resize_(before.shape)
+        buffer.copy_(before)
 
 
 def in_parts(tried: int, fits: int, whole: int) -> Notice:

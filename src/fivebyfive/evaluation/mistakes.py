@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ..datasets.splits import Split
 from ..lib.files import replacing
+from ..lib.pictures import readable
 from ..lib.text import short
 from .evaluate import Evaluation, Mistake
 
@@ -106,5 +107,5 @@ def _show(axes: Axes, split: Split, mistake: Mistake, classes: Sequence[str]) ->
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, readable():
         figure.savefig(temporary, format="png", dpi=DPI)

@@ -28,8 +28,6 @@ from .forward import Forward
 #: After so many different graphs a forward is taken for one that is another each time.
 MOST_GRAPHS = 8
 
-HOOKS = "hooks on its modules, or another forward put into one"
-
 #: One look at a time: the policy on side effects is the whole process's.
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -42,29 +40,45 @@ class OwnForward:
         self._network = network
         self._forwards: list[Any] = []
         self._dynamo: _Dynamo | None = None
+        self._refused: dict[object, str] = {}  # by kind of call, since each try takes its time
 
     def look(self, *args: Any, **kwargs: Any) -> Forward | None:
         """What the forward does with these inputs."""
         modules = list(self._network.modules())
         if any(map(hooked, modules)):
-            self.refusal, self._forwards = HOOKS, []
+            self.refusal = "hooks on its modules, or another forward put into one"
             return None
         # Of PyTorch's own layers Dynamo takes the code for granted.
-        forwards = [type(module).forward for module in modules]
+        forwards, kind = [type(module).forward for module in modules], _kind(args, kwargs)
         with _ONE_AT_A_TIME:
             if forwards != self._forwards:
-                self._forwards, self._dynamo, self.refusal = forwards, None, ""
+                self._forwards, self._dynamo, self._refused = forwards, None, {}
+            last = next(reversed(self._refused.values()), "") if self._full() else ""
+            self.refusal = self._refused.get((self._network.training, kind), last)
             if self.refusal:
                 return None
             try:
                 self._dynamo = self._dynamo or _Dynamo(self._network)
-                seen = self._dynamo(self._network, args, kwargs)
+                return self._dynamo(self._network, args, kwargs)
             except Exception as error:  # Dynamo may fail in any way, and the user's code, too
-                seen = _why(error)
-            if isinstance(seen, str):
-                self.refusal = seen
+                self.refusal = self._refused[self._network.training, kind] = _why(error)
                 return None
-            return seen
+
+    def _full(self) -> bool:
+        return len(self._refused) >= MOST_GRAPHS
+
+
+def _kind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+    """What decides whether a call can be followed, as far as its inputs do."""
+    given = [*args, *kwargs.values()]
+    shapes = [
+        (each.shape, each.dtype) if isinstance(each, Tensor) else type(each) for each in given
+    ]
+    return torch.is_grad_enabled(), tuple(kwargs), tuple(shapes)
+
+
+class _NotSeenError(Exception):
+    """What was found is of no use; the text says why."""
 
 
 class _Dynamo:
@@ -86,20 +100,16 @@ class _Dynamo:
 
     def __call__(
         self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Forward | str:
+    ) -> Forward:
         if self._graphs >= MOST_GRAPHS:
-            return f"forward was another one {MOST_GRAPHS} times"
+            raise _NotSeenError(f"forward was another one {MOST_GRAPHS} times")
         _handed_out.clear()
-        with (
-            self._strict,
-            _quiet,
-            contextlib.nullcontext() if self._graphs else _without_warnings(),
-        ):
+        with self._strict, _quiet.on(first=not self._graphs):
             result = self._compiled(network, *args, **kwargs)
         graph, inputs, signs, new = _handed_out.pop()
         self._graphs += new
         if len(signs) != 1 or result is not signs[0]:
-            return "forward gives something else than one tensor"
+            raise _NotSeenError("forward gives something else than one tensor")
         return Forward(graph, inputs, args[0] if args else None)
 
 
@@ -126,17 +136,24 @@ def _results(found: fx.GraphModule) -> tuple[Any, ...]:
 
 
 class _Quiet(logging.Filter):
-    """Keeps Dynamo's log to itself of what it can't follow, which its error tells."""
+    """Keeps to itself what Dynamo logs and warns of what it can't follow: its error tells that."""
 
     _thread = 0
 
-    def __enter__(self) -> None:
-        for handler in logging.getLogger("torch").handlers:
-            handler.addFilter(self)  # if it isn't there yet
+    @contextlib.contextmanager
+    def on(self, first: bool) -> Iterator[None]:
+        """Around a look; the ``first`` is the one at which Dynamo warns."""
+        for name in ("torch", "torch._dynamo", "torch._subclasses.fake_tensor"):
+            for handler in logging.getLogger(name).handlers:
+                handler.addFilter(self)  # if it isn't there yet
         self._thread = threading.get_ident()
-
-    def __exit__(self, *_: object) -> None:
-        self._thread = 0
+        with warnings.catch_warnings() if first else contextlib.nullcontext():
+            if first:
+                warnings.simplefilter("ignore")
+            try:
+                yield
+            finally:
+                self._thread = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it is another thread's."""
@@ -144,14 +161,6 @@ class _Quiet(logging.Filter):
 
 
 _quiet = _Quiet()
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Of what Dynamo can't follow its error tells."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _described(found: fx.GraphModule) -> fx.GraphModule:
@@ -195,6 +204,8 @@ def _shape(node: fx.Node) -> list[str]:
 
 def _why(error: Exception) -> str:
     """What kept a forward from being seen, in a line."""
+    if isinstance(error, _NotSeenError):
+        return str(error)
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     if "side effects" in text:
         return "forward changes something beside its result"

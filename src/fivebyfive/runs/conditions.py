@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..kernels.library import report
+from ..networks.structure import digest
 from ..training.devices import title
 from ..training.session import Session
 from ..version import __version__
@@ -25,6 +26,7 @@ WORDS = {
     "micro_batch": "the images computed at a time",
     "test_batch": "the images tested at a time",
     "processes": "the number of processes",
+    "network": "the network's layers, or its code,",
 }
 
 
@@ -53,6 +55,7 @@ def conditions(session: Session) -> dict[str, str | int]:
         "micro_batch": session.engine.micro_batch,
         "test_batch": session.engine.test_batch,
         "processes": session.processes.size,
+        "network": digest(session.network),
     }
 
 
@@ -61,5 +64,5 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"{words} changed from {then.get(name)} to {now[name]}"
         for name, words in WORDS.items()
-        if then.get(name) != now[name]
+        if name in then and then[name] != now[name]
     ]

@@ -13,6 +13,7 @@ from typing import Any
 from .. import networks
 from ..lib import files
 from ..lib.errors import DivergedError, Interrupted, RankGoneError, RunError
+from ..networks.structure import digest
 from ..training.events import Event, Finished, Result, Started, Stopped
 from ..training.progress import Progress
 from ..training.session import Session
@@ -207,7 +208,11 @@ def _describe(session: Session, start: Start) -> dict[str, Any]:
         "resumed": resumed,
         "recipe": session.recipe.as_dict(),
         "changed": session.recipe.changed(),
-        "network": {"name": session.recipe.network, "parameters": started.parameters},
+        "network": {
+            "name": session.recipe.network,
+            "parameters": started.parameters,
+            "structure": digest(session.network),
+        },
         "data": {
             "name": data.name,
             "source": data.source,

@@ -51,9 +51,10 @@ def packed(tensors: Mapping[str, Tensor]) -> memoryview:
     for name, tensor in tensors.items():
         if tensor.dtype not in _TYPES:
             raise NetworkError(f"{name} is of type {tensor.dtype}, which safetensors can't hold.")
-    types = list(_TYPES)
+    types, names = list(_TYPES), _once(tensors)
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in names}
     order = sorted(tensors.items(), key=lambda item: (types.index(item[1].dtype), item[0]))
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", **names}}
     end = 0
     for name, tensor in order:
         place = [end, end := end + tensor.nbytes]
@@ -70,6 +71,20 @@ def packed(tensors: Mapping[str, Tensor]) -> memoryview:
             room.view(tensor.shape).copy_(tensor.detach())
         at += tensor.nbytes
     return memoryview(content)
+
+
+def _once(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """The names of tied weights that aren't written, each with the one under which they are.
+
+    The library's ``load_model`` wants it so, and ``save_model`` does it.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    again = {}
+    for name, tensor in sorted(tensors.items()):
+        place = tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+        if tensor.numel() and first.setdefault(place, name) != name:
+            again[name] = first[place]
+    return again
 
 
 def read_into(path: Path, targets: Mapping[str, Tensor]) -> None:

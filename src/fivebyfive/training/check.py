@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +10,14 @@ from torch import Tensor, nn
 from .. import networks
 from ..datasets.splits import Dataset
 from ..engines.dropout import DropoutByImage
+from ..engines.micro_batches import put_back
 from ..lib.errors import NetworkError, RecipeError, ShapeError
 from ..lib.modes import in_mode
 from ..lib.private_draws import OtherGenerators, PrivateDraws, Source
 from ..lib.torch_internals import normalises
 from ..recipes import Recipe
+
+_DEFAULT_TYPE = " PyTorch makes others by default here: torch.set_default_dtype(torch.float32)."
 
 
 def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> Source:
@@ -36,10 +38,17 @@ def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> 
         raise NetworkError(f"{recipe.network} has no trainable parameters.")
     if any(p.dtype != torch.float32 for p in trained):
         kinds = ", ".join(sorted({str(p.dtype) for p in trained}))
-        raise NetworkError(f"{recipe.network} has parameters of {kinds}; expected torch.float32.")
+        why = "" if torch.get_default_dtype() is torch.float32 else _DEFAULT_TYPE
+        message = f"{recipe.network} has parameters of {kinds}; expected torch.float32."
+        raise NetworkError(message + why)
+    if any(p.is_inference() for p in network.parameters()):
+        raise NetworkError(
+            f"{recipe.network} was made under torch.inference_mode(), so it can't be trained. Make "
+            "it outside."
+        )
     _check_last_batch(network, recipe, len(data.train))
     images, draws = images.to(trained[0].device), PrivateDraws(0)
-    buffers = copy.deepcopy(list(network.buffers()))
+    buffers = [(buffer, buffer.clone()) for buffer in network.buffers()]
     others, by_image = (
         OtherGenerators(network),
         DropoutByImage(0, 1, torch.arange(len(images), device=images.device)),
@@ -59,9 +68,7 @@ def check(network: nn.Module, recipe: Recipe, data: Dataset, images: Tensor) -> 
         reason = f"{type(error).__name__}: {error}"
         raise NetworkError(f"the forward of {recipe.network} raised {reason}.") from error
     finally:
-        with torch.no_grad():
-            for buffer, before in zip(network.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+        put_back(buffers)
     if draws.shared or others.moved():
         return Source.PROCESS
     return Source.PRIVATE if draws.drew else Source.NONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,7 +92,13 @@ class Session:
             DivergedError: the loss is no longer a finite number.
             Interrupted: a signal asked the control to stop; where the training stood is saved.
         """
-        with Broadcast(listeners) as broadcast:
+        # Whatever the caller has switched off around it.
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            contextlib.closing(self.engine),
+            Broadcast(listeners) as broadcast,
+        ):
             begun = Progress() if progress is None else progress
             begun = Progress.from_dict(self.processes.exchange(begun.as_dict())[0])
             return Loop(
@@ -107,6 +114,8 @@ class Session:
             ).run(started)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def prepare(
     recipe: Recipe,
     *,

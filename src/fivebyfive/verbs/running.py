@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from .. import runs, watching
 from ..lib.errors import DivergedError, Interrupted, NetworkError, RecipeError
 from ..memory.estimate import estimate_memory
@@ -42,6 +44,8 @@ def watchers_for(mode: Mode, listeners: Sequence[Listener], tensorboard: bool) -
     return [watching.choose(mode), *listeners, *([TensorBoard()] if tensorboard else [])]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit_into_memory(session: Session, micro_batch: int | None) -> None:
     """Have the session tell what memory it will take.
 

@@ -13,10 +13,16 @@ from ..datasets.splits import Dataset
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.mistakes import draw_confusion, draw_mistakes
 from ..lib.errors import DataError
+from ..networks.structure import digest
 from ..runs import Run
 from ..training.devices import choose
 from . import resolve
 from .resolve import Data
+
+OTHER_NETWORK = (
+    "the network isn't the one that the run trained: its layers or its code have changed since. "
+    "The weights fit, so it is tested, but it computes something else with them."
+)
 
 
 def test(
@@ -44,8 +50,12 @@ def test(
     opened = run if isinstance(run, Run) else resolve.load_run(run)
     place = choose(device)
     dataset = _data_of(opened, data)
+    module = opened.network(resolve.network_of(opened, network))
+    trained = opened.info.get("network", {}).get("structure")
+    if trained not in (None, digest(module)):
+        warnings.warn(OTHER_NETWORK, stacklevel=2)
     verdict = evaluate(
-        opened.network(resolve.network_of(opened, network)).to(place),
+        module.to(place),
         dataset.test,
         Pixels(opened.recipe.resize, opened.recipe.mean, opened.recipe.std),
         opened.recipe.loss,

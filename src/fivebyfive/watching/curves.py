@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..lib.files import replacing
+from ..lib.pictures import readable
 from ..training.events import Event, Started
 from . import rows
 
@@ -80,7 +81,7 @@ def draw(history: History, path: Path) -> None:
     Raises:
         OSError: the folder can't be written, or the disk is full.
     """
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, readable():
         figure(history).savefig(temporary, format="png", dpi=160)
 
 

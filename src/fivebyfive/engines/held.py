@@ -1,4 +1,4 @@
-"""What a network is, as far as it shows without running it."""
+"""What hangs on a network, which a recorded step holds on to."""
 
 from __future__ import annotations
 
