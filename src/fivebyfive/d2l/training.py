@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..engines.allocator import keep_large_buffers
-from ..engines.eager import add, read
+from ..engines.sums import add, read
 from ..engines.stopwatch import Stopwatch
 from ..lib.errors import DataError, RecipeError
 from ..training.weights import initialise

@@ -21,12 +21,13 @@ from ..lib.private_draws import OtherGenerators
 from ..lib.torch_internals import hooked
 from .allocator import prepare
 from .dropout import keys
-from .eager import Eager, read
+from .eager import Eager
 from .graphs import CudaGraphs, Graphs, Replay
 from .held import holds, same
 from .interface import Epoch, Job, Metrics, Notice, Times, nothing
 from .out_of_memory import is_out_of_memory
 from .rewrites import rewritten
+from .sums import read, zeros
 
 #: A step of each size is computed so often before one is recorded: then the libraries have chosen
 #: and loaded their kernels, and the optimizer has made its moments, which can't be recorded.
@@ -70,7 +71,7 @@ class Cuda(Eager):
         # What recorded steps read and write.
         self._indices = torch.zeros(most, dtype=torch.int64, device=device)
         self._keys, self._epoch = torch.zeros(DROPOUTS, dtype=torch.int64, device=device), 0
-        self._sums = self._zeros()
+        self._sums = zeros(self._device)
 
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""

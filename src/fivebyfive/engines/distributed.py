@@ -26,6 +26,7 @@ from .interface import Epoch, Job, Metrics, Notice, Times, nothing
 from .micro_batches import warnings
 from .out_of_memory import is_out_of_memory
 from .process_group import TIMEOUT
+from .sums import zeros
 
 
 class Distributed(Eager):
@@ -93,7 +94,7 @@ class Distributed(Eager):
                 f"images at a time ({error}). All processes end. Go on with fewer at a time: "
                 f"--micro-batch {max(1, images // 2)}."
             ) from error
-        return self._zeros() if self._idle else sums
+        return zeros(self._device) if self._idle else sums
 
     def _learn(self, images: Tensor, labels: Tensor, whole: float, sums: Tensor) -> None:
         """As alone, but scaled so that the mean of all processes' gradients is their sum."""

@@ -39,6 +39,7 @@ from .optimizer import States, load_named_state, make_optimizer, named_state
 from .parameters import Parameters
 from .precision import PrecisionContext
 from .stopwatch import Stopwatch
+from .sums import add, read, zeros
 
 #: Images that are tested at once, if they don't come to more values than that: a test of large
 #: images needn't take more memory than the training.
@@ -106,7 +107,7 @@ class Eager:
     def train(self, epoch: Epoch, first: int, stop: int, tally: Metrics) -> tuple[Metrics, Times]:
         """Do the steps ``first`` to ``stop - 1`` of ``epoch`` and add them to ``tally``."""
         self._parameters.check(self.network)
-        sums, count = self._zeros(), tally.count
+        sums, count = zeros(self._device), tally.count
         sums[0], sums[1] = tally.loss, tally.correct
         with self._precision_context.stepping():
             for step in range(first, stop):
@@ -137,7 +138,7 @@ class Eager:
 
     def _step(self, epoch: Epoch, step: int, at_most: int) -> Tensor:
         """One step, with ``at_most`` images at a time; its loss and right answers."""
-        sums, batch = self._zeros(), epoch.batch(step)
+        sums, batch = zeros(self._device), epoch.batch(step)
         self.optimizer.zero_grad()
         split = parts(self._share(batch), at_most)
         for part, indices in enumerate(split):
@@ -169,7 +170,7 @@ class Eager:
     @torch.no_grad()
     def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
-        sums = self._zeros()
+        sums = zeros(self._device)
         with in_mode(self.network, training=False), self._other_buffers():
             for first in self._test_batches():
                 at_most = min(self.test_batch, len(self._test) - first)
@@ -193,7 +194,7 @@ class Eager:
 
     def _test_batch(self, first: int, between: Callable[[], None], at_most: int) -> Tensor:
         """Loss and right answers of a batch of test images, ``at_most`` at a time."""
-        sums = self._zeros()
+        sums = zeros(self._device)
         batch = slice(first, first + TEST_BATCH)
         split = (parts(each[batch], at_most) for each in (self._test.images, self._test.labels))
         with self._drawing(TEST, first):
@@ -283,21 +284,3 @@ class Eager:
 
     def _states(self) -> States:
         return self.optimizer.state
-
-    def _zeros(self) -> Tensor:
-        """Room for sums of losses and of right answers."""
-        # Apple's devices have no float64.
-        exact = torch.float32 if self._device.type == "mps" else torch.float64
-        return torch.zeros(2, dtype=exact, device=self._device)
-
-
-def add(sums: Tensor, scores: Tensor, labels: Tensor, loss: Tensor) -> None:
-    """Add a batch's loss (summed over its images) and right answers to ``sums``, on the device."""
-    sums[0] += loss
-    sums[1] += (scores.argmax(1) == labels).sum()
-
-
-def read(sums: Tensor, count: int) -> Metrics:
-    """Read the sums back: the one wait for the device in a stretch."""
-    loss, correct = sums.tolist()
-    return Metrics(loss, int(correct), count)
