@@ -15,7 +15,7 @@ from fivebyfive.datasets.splits import Dataset
 from fivebyfive.kernels.library import report
 from fivebyfive.lib.errors import NetworkError
 from fivebyfive.training import loop
-from fivebyfive.training.events import ChunkDone, Event, Noticed
+from fivebyfive.training.events import ChunkDone, EpochDone, Event, Noticed
 
 from .test_control import SETTINGS, OneStep
 
@@ -47,11 +47,12 @@ def in_order() -> nn.Sequential:
 
 
 class Change:
-    """Does something to the network after the fourth chunk; remembers the notices."""
+    """Does something to the network after so many chunks; remembers the notices, and the tests."""
 
-    def __init__(self, what: Callable[[Any], object], network: nn.Module) -> None:
-        self._what, self._network, self._left = what, network, 4
+    def __init__(self, what: Callable[[Any], object], network: nn.Module, chunks: int) -> None:
+        self._what, self._network, self._left = what, network, chunks
         self.notices: list[Noticed] = []
+        self.losses: list[float] = []
 
     def on(self, event: Event) -> None:
         self._left -= isinstance(event, ChunkDone)
@@ -59,6 +60,8 @@ class Change:
             self._what(self._network)
         if isinstance(event, Noticed):
             self.notices.append(event)
+        if isinstance(event, EpochDone):
+            self.losses.append(event.test_loss)
 
     def close(self) -> None:
         pass
@@ -111,11 +114,11 @@ def train(
     monkeypatch.setattr(loop, "ChunkSizer", OneStep)
 
     def train(
-        make: Callable[[], nn.Module], what: Callable[[Any], object], engine: str
+        make: Callable[[], nn.Module], what: Callable[[Any], object], engine: str, chunks: int = 4
     ) -> tuple[nn.Module, Change]:
         torch.manual_seed(0)
         network = make()
-        change = Change(what, network)
+        change = Change(what, network, chunks)
         name = f"{make.__name__}-{engine}"
         fbf.train(
             network, data=tiny, run=tmp_path / name, engine=engine, listeners=[change], **SETTINGS
@@ -175,3 +178,12 @@ def test_what_it_does_not_follow_is_an_error(
 ) -> None:
     with pytest.raises(NetworkError, match=words):
         train(make, what, engine)
+
+
+@pytest.mark.parametrize("make", [in_order, Whole])
+def test_a_change_after_an_epochs_last_step_counts_in_its_test(
+    train: Callable[..., tuple[nn.Module, Change]], make: Callable[[], nn.Module]
+) -> None:
+    _, found = train(make, other_activation, "cpu", 8)  # of sixty images, eight at a time
+    _, expected = train(make, other_activation, "eager", 8)
+    assert found.losses == pytest.approx(expected.losses, rel=1e-4)

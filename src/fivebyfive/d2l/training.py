@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..engines.allocator import keep_large_buffers
-from ..engines.sums import add, read
 from ..engines.stopwatch import Stopwatch
+from ..engines.sums import add, read
 from ..lib.errors import DataError, RecipeError
 from ..training.weights import initialise
 from .animator import Animator

@@ -71,8 +71,14 @@ class Cpu(Eager):
         forward = self._fused.view.look(self._few)
         if forward is None:
             return ()
-        kinds = [(p.dtype, p.requires_grad) for p in self.network.parameters()]
+        kinds = [(p.shape, p.dtype, p.requires_grad) for p in self.network.parameters()]
         return (self.network.training, forward.graph, *map(id, forward.inputs), *kinds)
+
+    def _follow_changes(self) -> None:
+        """Leave the step in the kernels if a listener has made another network of this one."""
+        if self._stepper is not None and not self._watched() and self._now() != self._facts:
+            self._leave_kernels()
+            self._notices.append(Notice("engine", CHANGED))
 
     def _whole_step(
         self, whole: WholeNetwork, shape: tuple[int, int, int], recipe: Recipe
@@ -120,9 +126,7 @@ class Cpu(Eager):
         if self.micro_batch < self.recipe.batch_size:
             self._leave_kernels()
         times = Times()
-        if self._stepper is not None and self._now() != self._facts and not self._watched():
-            self._leave_kernels()
-            self._notices.append(Notice("engine", CHANGED))
+        self._follow_changes()
         if self._stepper is not None and not self._watched():
             first, tally, times = self._train_in_kernels(self._stepper, epoch, first, stop, tally)
         if first == stop or not math.isfinite(tally.loss):
@@ -196,6 +200,7 @@ class Cpu(Eager):
 
     def evaluate(self, between: Callable[[], None] = nothing) -> Metrics:
         """Test on the whole test split, leaving random state and training mode as they were."""
+        self._follow_changes()
         if self._stepper is None or self._resizes or self._watched():
             return super().evaluate(between)
         sums = StepSums()
