@@ -166,7 +166,7 @@ def test_a_thread_that_draws_meanwhile_gets_its_numbers(tiny: Dataset, tmp_path:
     assert torch.equal(torch.cat(drawn), expected)
 
 
-@pytest.mark.parametrize("kind", ["lenet", "convnet", "layers"])
+@pytest.mark.parametrize("kind", ["lenet", "convnet", "layers", "partly fused"])
 def test_a_thread_that_draws_by_python_and_numpy_changes_nothing(
     kind: str, tiny: Dataset, tmp_path: Path, alone: dict[str, str]
 ) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import random
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -104,7 +105,7 @@ class _Dynamo:
         if self._graphs >= MOST_GRAPHS:
             raise _NotSeenError(f"forward was another one {MOST_GRAPHS} times")
         _handed_out.clear()
-        with self._strict, _quiet.on(first=not self._graphs):
+        with self._strict, _quiet.on(first=not self._graphs), _generators_left_alone():
             result = self._compiled(network, *args, **kwargs)
         graph, inputs, signs, new = _handed_out.pop()
         self._graphs += new
@@ -161,6 +162,28 @@ class _Quiet(logging.Filter):
 
 
 _quiet = _Quiet()
+
+
+@contextlib.contextmanager
+def _generators_left_alone() -> Iterator[None]:
+    """Keep Dynamo from putting the process's generators back to where it found them.
+
+    It draws nothing itself; what other threads have drawn meanwhile would be drawn again.
+    """
+    here, before = threading.get_ident(), []
+    for module, name in ((torch.random, "set_rng_state"), (random, "setstate")):
+        put_back = getattr(module, name)
+        before.append((module, name, put_back))
+        setattr(module, name, _elsewhere(here, put_back))
+    try:
+        yield
+    finally:
+        for module, name, put_back in before:
+            setattr(module, name, put_back)
+
+
+def _elsewhere(here: int, put_back: Callable[[Any], None]) -> Callable[[Any], None]:
+    return lambda state: None if threading.get_ident() == here else put_back(state)
 
 
 def _described(found: fx.GraphModule) -> fx.GraphModule:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import io
 import tokenize
+from collections.abc import Iterator
 
 from torch import fx, nn
 
@@ -32,10 +34,20 @@ def _description(module: nn.Module) -> str:
         return _tokens(module.code)
     if kind.__module__.startswith("torch."):
         return f"{kind.__name__}({module.extra_repr()})"
-    try:
-        return f"{kind.__name__} {_tokens(inspect.getsource(kind))}"
-    except (OSError, TypeError):  # typed at a prompt
-        return kind.__name__
+    own = [each for each in kind.__mro__ if not each.__module__.startswith(("torch.", "builtins"))]
+    return f"{kind.__name__} {' '.join(text for each in own for text in _code(each))}"
+
+
+def _code(kind: type) -> Iterator[str]:
+    """What a class itself has: its functions, and its plain values."""
+    for name, value in vars(kind).items():
+        if inspect.isfunction(value):
+            # Of functions, not of the class: that would be parsed, which in Python 3.11 two threads
+            # can't do at once. What was typed at a prompt has no source.
+            with contextlib.suppress(OSError, TypeError):
+                yield _tokens(inspect.getsource(value))
+        elif isinstance(value, int | float | str | tuple) and not name.startswith("__"):
+            yield f"{name} = {value!r}"
 
 
 def _tokens(code: str) -> str:
