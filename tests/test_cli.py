@@ -211,6 +211,7 @@ def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(finding in out for finding in findings.values())
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_and_a_disk_that_is_full(
     tmp_path: Path, tiny_folder: Path
 ) -> None:
@@ -254,6 +255,7 @@ def test_help_and_bad_words_load_no_torch() -> None:
         assert done.returncode == 0, (words, done.stderr)
 
 
+@pytest.mark.slow
 def test_a_locale_without_our_signs_is_no_error(tiny_folder: Path, tmp_path: Path) -> None:
     def said(*words: str) -> str:
         return subprocess.run(

@@ -40,6 +40,7 @@ def check_text(text):
     assert "Flatten output shape:\t torch.Size([1, 10])" in text
 
 
+@pytest.mark.slow  # what test_as_a_notebook runs, too
 def test_as_a_script(tmp_path):
     script = tmp_path / "chapters.py"
     script.write_text(CHAPTERS, encoding="utf-8")

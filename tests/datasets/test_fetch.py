@@ -43,7 +43,14 @@ def test_fetches_all_four(served, tiny, tmp_path):
     assert right(tmp_path / "new" / "folder", tiny)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+#: Those that wait for a deadline.
+WAITING = ("trickle", "stalled", "silent")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, marks=[pytest.mark.slow] if f in WAITING else []) for f in FAULTS],
+)
 def test_every_failure_moves_on_to_the_next_mirror(
     fault, served, server, tiny, tmp_path, monkeypatch
 ):

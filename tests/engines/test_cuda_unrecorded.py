@@ -78,7 +78,7 @@ UNFIT: list[tuple[Callable[[], nn.Module], str]] = [
 
 
 @pytest.mark.parametrize(("make", "reason"), UNFIT)
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", pytest.param("adam", marks=pytest.mark.slow)])
 def test_what_cant_be_recorded_is_computed(
     make: Callable[[], nn.Module], reason: str, optimizer: str, data: Dataset
 ) -> None:

@@ -81,7 +81,7 @@ PIECES = "forward can't be followed in one piece: "
         (lambda network, x: network.body(x if x.sum() > -1 else -x), PIECES + "Data-dep"),
     ],
 )
-@pytest.mark.parametrize("tested_first", [False, True])
+@pytest.mark.parametrize("tested_first", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_what_cannot_be_seen_stays_in_pytorch(
     between: Callable[[Network, Tensor], Tensor], reason: str, tested_first: bool
 ) -> None:

@@ -194,7 +194,7 @@ slow = pytest.mark.slow
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("engine", ["auto", "eager"])
+@pytest.mark.parametrize("engine", ["auto", pytest.param("eager", marks=slow)])
 @pytest.mark.parametrize(
     ("name", "batch"),
     [

@@ -156,7 +156,7 @@ def test_what_an_optimizer_follows_is_followed(
 
 
 @pytest.mark.parametrize("engine", ["cpu", "eager"])
-@pytest.mark.parametrize("make", [in_order, Whole, Scaled])
+@pytest.mark.parametrize("make", [in_order, Scaled])
 @pytest.mark.parametrize(
     ("what", "words"),
     [
