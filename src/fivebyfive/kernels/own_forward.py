@@ -90,6 +90,7 @@ class _Dynamo:
 
         if not hasattr(dynamo.config, "side_effect_replay_policy"):
             raise _NotSeenError("this version of PyTorch doesn't tell whether forward does more")
+
         # The code of a function is where Dynamo keeps what it knows; each network has its own.
         def call(network: nn.Module, *args: Any, **kwargs: Any) -> Any:
             if not torch.compiler.is_compiling():  # nothing may be done for real
