@@ -16,20 +16,9 @@ from torch.utils.checkpoint import checkpoint
 from fivebyfive.kernels.accelerate import Fused, accelerate
 
 from .comparing import Network, assert_same_behaviour, assert_same_values, images
+from .kinds import Reversed
 
 # --- what a forward does beside computing ---------------------------------------------------------
-
-
-class Reversed(torch.autograd.Function):
-    """A gradient reversal layer, in the ways people write them."""
-
-    @staticmethod
-    def forward(_: Any, x: Tensor) -> Tensor:
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(_: Any, grad: Tensor) -> Tensor:
-        return -grad
 
 
 class ReversedInPlace(Reversed):
