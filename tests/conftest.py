@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +29,16 @@ def own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("FIVEBYFIVE_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("FIVEBYFIVE_OFFLINE", "1")
     monkeypatch.setenv("MPLBACKEND", "agg")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def heard_signals() -> None:
+    """What was started in the background, or by nohup, ignores some, and its children do, too."""
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            usual = signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL
+            signal.signal(number, usual)
 
 
 @pytest.fixture

@@ -98,7 +98,10 @@ def test_a_signal_in_the_middle_of_a_training(
     while not weights.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, number)
-    _, told = process.communicate(timeout=120)
+    try:
+        _, told = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == status
     assert "stopped at " in told
     assert "fivebyfive train --resume r" in told
