@@ -48,8 +48,6 @@ class Cpu(Eager):
         self._short: set[bool] = set()
         shape = self._pixels.shape(self._train.shape)
         self._resizes = shape != self._train.shape
-        where = next(network.parameters()).device
-        self._few = self._pixels(self._train.images[:2]).to(where)
         self._fused = Fused(network)
         self._run: Callable[[], Tensor] | None = None
         # The kernels compute in float32 only: in bf16 all is PyTorch's, as in the eager engine.

@@ -75,9 +75,9 @@ class Eager:
         self._foreign = may_drop(network) or job.draws not in (None, Source.NONE)
         self._source = job.draws or (Source.PRIVATE if self._foreign else Source.NONE)
         self._draws = PrivateDraws(0)
-        few = self._pixels(self._train.images[:2])
-        self._usual = lay_out(network, few)
-        self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, few[:1].numel())))
+        self._few = self._pixels(self._train.images[:2])
+        self._usual = lay_out(network, self._few)
+        self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, self._few[:1].numel())))
         self._fitted: Counter[int] = Counter()  # steps done, by images at a time
         self._too_many = 0  # images at a time that memory ran out at, until it is told
         self._notices = [*job.notices, *warnings(network, self.micro_batch, recipe.batch_size)]

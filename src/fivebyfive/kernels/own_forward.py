@@ -147,13 +147,13 @@ class _Quiet(logging.Filter):
     @contextlib.contextmanager
     def on(self, first: bool) -> Iterator[None]:
         """Around a look; the ``first`` is the one at which Dynamo warns."""
-        for name in ("torch", "torch._dynamo", "torch._subclasses.fake_tensor"):
-            for handler in logging.getLogger(name).handlers:
-                handler.addFilter(self)  # if it isn't there yet
         self._thread = threading.get_ident()
         with warnings.catch_warnings() if first else contextlib.nullcontext():
             if first:
                 warnings.simplefilter("ignore")
+                for name in ("torch", "torch._dynamo", "torch._subclasses.fake_tensor"):
+                    for handler in logging.getLogger(name).handlers:
+                        handler.addFilter(self)  # if it isn't there yet
             try:
                 yield
             finally:
