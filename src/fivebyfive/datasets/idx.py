@@ -133,10 +133,14 @@ def check_unpacked(size: int, packed: int, what: str) -> None:
     Raises:
         DataError: it is out of proportion to the ``packed`` bytes, or larger than anything read.
     """
-    if size > max(_HARMLESS, _RATIO * packed):
+    if _out_of_proportion(size, packed):
         raise DataError(f"{what}: {size:,} bytes, out of proportion to an archive of {packed:,}.")
     if size > GREATEST:
         raise DataError(f"{what}: {size:,} bytes; expected no more than {GREATEST:,}.")
+
+
+def _out_of_proportion(size: int, packed: int) -> bool:
+    return size > max(_HARMLESS, _RATIO * packed)
 
 
 def _stored(shape: tuple[int, ...]) -> bytes:
@@ -221,7 +225,7 @@ def _check_size(header: _Header, size: int, packed: bool, path: Path, greatest: 
     """Check what the header promises against the ``size`` of the file it stands in."""
     promise = f"{path}: the header promises {header}"
     content = len(header.stored) + header.count
-    if packed and content > max(_HARMLESS, _RATIO * size):
+    if packed and _out_of_proportion(content, size):
         raise DataError(
             f"{promise}, out of proportion to an archive of {size:,}. If you know where it comes "
             f"from, unpack it yourself first: gunzip {path.name}"
