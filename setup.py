@@ -93,13 +93,14 @@ def compile_kernels(library):
     sets = X86 if x86 else {"plain": []}
     with tempfile.TemporaryDirectory() as folder:
         jobs = {
-            Path(folder, f"{name}.o"): [
+            Path(folder, f"{part}_{name}.o"): [
                 *flags,
                 *isa,
                 f"-DFBF_ISA={name}",
-                str(SOURCES / "chain.cpp"),
+                str(SOURCES / f"{part}.cpp"),
             ]
             for name, isa in sets.items()
+            for part in ("chain", "channels_last")
         }
         for name in ("threads", "dispatch"):
             jobs[Path(folder, f"{name}.o")] = [*flags, str(SOURCES / f"{name}.cpp")]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.engines import rewrites
+from fivebyfive.kernels import products
 
 
 @pytest.fixture
 def by_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every linear layer counts as large, and MKL as slow, whatever the processor."""
-    monkeypatch.setattr(rewrites, "LEAST_WEIGHTS", 1)
-    monkeypatch.setattr(rewrites, "mkl_is_slow", lambda: True)
+    monkeypatch.setattr(products, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
 
 
 @pytest.fixture

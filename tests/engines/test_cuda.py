@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from fivebyfive.datasets.splits import Dataset
-from fivebyfive.engines import cuda, rewrites
+from fivebyfive.engines import cuda
 from fivebyfive.engines.graphs import Replay
 from fivebyfive.engines.interface import Epoch, Metrics
 from fivebyfive.engines.precision import why_unsupported
+from fivebyfive.kernels import products
 
 from .comparing import same
 from .recording import BATCH, CPU, NETWORKS, Recorder, build, eager, recipe, recorded, train
@@ -25,7 +26,7 @@ def test_computes_what_the_eager_engine_does(
     name: str, optimizer: str, lr: float, data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a card no layer is multiplied by oneDNN, whose sums have another order.
-    monkeypatch.setattr(rewrites, "mkl_is_slow", lambda: False)
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: False)
     r = recipe(optimizer=optimizer, lr=lr, loss="nll" if name == "convnet" else "cross-entropy")
     net, recorder = build(name), Recorder()
     reference = eager(copy.deepcopy(net), r, data)

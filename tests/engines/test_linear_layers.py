@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from fivebyfive.engines import rewrites
 from fivebyfive.engines.rewrites import rewritten
+from fivebyfive.kernels import products
 
 from .rewriting import gradients, needs_onednn
 
@@ -132,8 +132,8 @@ def test_without_onednn_pytorch_multiplies(monkeypatch: pytest.MonkeyPatch) -> N
 def test_mkl_is_slow_on_amd_only(said: str, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    monkeypatch.setattr(rewrites.Path, "read_text", lambda *_, **__: f"vendor_id : {said}\n")
-    rewrites.mkl_is_slow.cache_clear()
-    assert rewrites.mkl_is_slow() is slow
+    monkeypatch.setattr(products.Path, "read_text", lambda *_, **__: f"vendor_id : {said}\n")
+    products.mkl_is_slow.cache_clear()
+    assert products.mkl_is_slow() is slow
     monkeypatch.undo()
-    rewrites.mkl_is_slow.cache_clear()
+    products.mkl_is_slow.cache_clear()

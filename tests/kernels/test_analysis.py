@@ -42,9 +42,12 @@ def test_the_named_networks() -> None:
     with torch.device("meta"):
         alexnet = analyse(networks.build("alexnet"), (1, 224, 224))
     assert alexnet.layers == 20
-    assert not alexnet.convolves  # the chain of its convolutions has too many parameters
-    assert "stride (4, 4), the kernels have stride 1 only" in {r.reason for r in alexnet.refusals}
-    assert any("more than 4,000,000 parameters" in r.reason for r in alexnet.refusals)
+    # Layer by layer: four convolutions with their ReLUs and three poolings; not the first
+    # convolution (11×11) and its ReLU, nor three linear layers, two ReLUs, and two dropouts.
+    assert not alexnet.segments
+    assert alexnet.convolves
+    assert len(alexnet.refusals) == 9
+    assert "kernel 11×11, PyTorch is as fast" in {r.reason for r in alexnet.refusals}
 
 
 def test_only_whole_chains_are_found() -> None:

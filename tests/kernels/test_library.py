@@ -86,7 +86,8 @@ def test_a_forked_child_can_use_the_kernels():
 def test_structures_have_the_librarys_sizes():
     size = ctypes.CDLL(str(library._path())).fbf_structure_size
     size.restype = ctypes.c_size_t
-    mirrored = ("Layer", "Chain", "Images", "Loss", "Parameter", "Update", "Kernels")
+    mirrored = ("Layer", "Chain", "Images", "Loss", "Parameter", "Update")
+    mirrored += ("Weights", "WideConvolution", "BatchNorm", "MaxPool", "ChannelsLast", "Kernels")
     sizes = [ctypes.sizeof(getattr(library, name)) for name in mirrored]
     assert [size(index) for index in range(len(mirrored) + 1)] == [*sizes, 0]
 

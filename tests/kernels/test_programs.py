@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -38,6 +40,24 @@ def test_many_programs(first: int) -> None:
 def test_dropout_draws_in_the_order_that_images_lie_in() -> None:
     x = torch.rand(2, 2, 5, 5).to(memory_format=torch.channels_last)
     assert_same_behaviour(block(nn.Sigmoid(), nn.Dropout()), x)
+
+
+@pytest.mark.parametrize("channels", [2, 16])
+def test_what_one_layer_gives_another_is_no_shortcut_for_second_derivatives(channels: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.Tanh())
+    x = torch.randn(8, channels, 12, 12)
+
+    def second(network: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+        # The second call's input depends on the weights, too.
+        inputs = [x.clone().requires_grad_(), *network.parameters()]
+        out = network(network(inputs[0])).square().sum()
+        first = torch.autograd.grad(out, inputs, create_graph=True)
+        return [*first, *torch.autograd.grad(sum(g.square().sum() for g in first), inputs)]  # type: ignore[arg-type]
+
+    exact = second(copy.deepcopy(network).double(), x.double())
+    for found, expected in zip(second(accelerate(network), x), exact, strict=True):
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_a_layer_under_two_names_whose_weight_is_computed() -> None:

@@ -56,8 +56,8 @@ class Cpu(Eager):
         else:
             analysis = refused(network, f"precision {recipe.precision}, the kernels' is fp32")
         self._partly = analysis.convolves
-        if analysis.convolves:
-            # The kernels read weights as PyTorch usually lays them out, not channels last.
+        if analysis.convolves and not analysis.operations:
+            # One image a lane, the kernels read weights as PyTorch usually lays them out.
             network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.coverage = coverage_of(analysis, recipe.loss, recipe.optimizer)
         whole = analysis.whole if self.coverage.whole else None

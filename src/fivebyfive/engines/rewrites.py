@@ -10,25 +10,18 @@ doesn't use what the processor has. The same sums in another order.
 
 from __future__ import annotations
 
-import functools
 import itertools
-import platform
-from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import TypeGuard, TypeVar
 
-import torch
-import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, nn
 
+from ..kernels import products
 from ..kernels.in_order import layers as in_order
 from ..kernels.in_order import says_its_order
 from ..lib.torch_internals import hooked
 from ..networks.lenet import LeNet
 
 M = TypeVar("M", bound=nn.Module)
-
-#: Linear layers with fewer weights stay with MKL: they take microseconds.
-LEAST_WEIGHTS = 1 << 16
 
 
 def rewritten(network: nn.Module) -> nn.Module:
@@ -64,25 +57,9 @@ def _multiplied(layer: nn.Module) -> nn.Module:
     """A large linear layer multiplied by oneDNN; any other layer as it is."""
     # A weight that is computed (spectral norm, say) may be another each time that it is looked at.
     weight = layer._parameters.get("weight")
-    if not _is(layer, nn.Linear) or weight is None or weight.numel() < LEAST_WEIGHTS:
+    if not _is(layer, nn.Linear) or weight is None or not products.pays(weight):
         return layer
-    return _Linear(layer) if torch.backends.mkldnn.enabled and mkl_is_slow() else layer
-
-
-@functools.cache
-def mkl_is_slow() -> bool:
-    """Whether PyTorch multiplies by MKL on a processor of AMD's: less than half of oneDNN's speed.
-
-    Asked of the processor and not measured: a choice that hangs on a clock would give a run other
-    last bits when it is started again.
-    """
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
-        return False
-    try:
-        processor = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        processor = platform.processor()
-    return "AuthenticAMD" in processor
+    return _Linear(layer)
 
 
 class _Linear(nn.Module):
@@ -94,50 +71,6 @@ class _Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.layer.weight, self.layer.bias
-        if not _takes(x, weight, bias):
+        if not products.takes(x, weight, bias):
             return self.layer(x)  # type: ignore[no-any-return]
-        return _Product.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
-
-
-def _takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-    """Whether oneDNN multiplies these just as PyTorch would."""
-    return (
-        all(
-            type(t) in (Tensor, nn.Parameter)
-            and t.dtype == torch.float32
-            and t.device.type == "cpu"
-            and t.layout == torch.strided
-            for t in (x, weight, bias)
-            if t is not None
-        )
-        and x.dim() == 2
-        and len(x) > 0
-        and x.shape[1] == weight.shape[1]
-        and not torch.is_autocast_enabled("cpu")
-    )
-
-
-class _Product(torch.autograd.Function):
-    """``x @ weight.T + bias`` and its gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return _by_onednn(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        for_x, for_weight, for_bias = ctx.needs_input_grad
-        # With gradients on this is to be differentiated once more, which PyTorch knows how to.
-        multiply = F.linear if torch.is_grad_enabled() else _by_onednn
-        return (
-            multiply(grad, weight.t()) if for_x else None,
-            multiply(grad.t(), x.t()) if for_weight else None,
-            grad.sum(0) if for_bias else None,
-        )
-
-
-def _by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return product
+        return products.multiply(x, weight, bias)

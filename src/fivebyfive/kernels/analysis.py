@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, fx, nn
 
+from . import channels_last
+from .arguments import Values
 from .blocks import Block, shapes
-from .finding import Segment, Values, find, why_left_out
+from .channels_last import Operation
+from .finding import Segment, find, why_left_out
 from .forward import Forward
 
-#: Segments with more parameters stay in PyTorch: its blocked products are no slower on wide layers
-#: (measured on AlexNet), and the kernels copy the weights into their own order at every step.
+#: Chains with more parameters are computed layer by layer: products of large matrices are faster
+#: than one image a lane, for which the weights are copied into another order at every step.
 MOST_PARAMETERS = 4_000_000
+#: So are chains on larger images (values of one image, in any layer): those of all lanes together
+#: would fit no cache.
+MOST_VALUES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -46,11 +53,12 @@ class Analysis:
     ``layers`` is how many operations compute something; those that only lay values out anew
     (``Flatten``, ``view``) don't count. Each of them is in one of the ``segments`` or has its
     refusal; where the network as a whole is refused there is one refusal alone. ``whole`` is the
-    chain that the network is from images to scores, if it is one, whatever its size.
+    chain that the network is from images to scores, if it is one that goes through at once.
     """
 
     graph: fx.GraphModule | None
     segments: tuple[Segment, ...]
+    operations: tuple[Operation, ...]
     refusals: tuple[Refusal, ...]
     layers: int
     whole: WholeNetwork | None = None
@@ -58,8 +66,10 @@ class Analysis:
 
     @property
     def convolves(self) -> bool:
-        """Whether a convolution is among the segments."""
-        return any(block.convolves for segment in self.segments for block in segment.blocks)
+        """Whether a convolution is among what the kernels run."""
+        return bool(self.operations) or any(
+            block.convolves for segment in self.segments for block in segment.blocks
+        )
 
     def refuse(self, segment: Segment, reason: str) -> list[Refusal]:
         """Refusals of what is in a segment."""
@@ -73,23 +83,27 @@ def analyse(forward: Forward) -> Analysis:
     values: Values = dict(zip(starts, forward.inputs, strict=True))
     if why := _why_not(graph):
         return _refused(len(_layers(graph)), why)
-    found = find(graph, values)
-    segments = [s for s in found if _size(s, values) <= MOST_PARAMETERS]
-    wide = {node for segment in found if segment not in segments for node in segment.nodes}
+    found, layers = find(graph, values), _layers(graph)
+    whole = _whole(graph, found[0], values, forward.images) if len(found) == 1 else None
+    segments, operations = found, list[Operation]()
+    if whole is None or not _fits_lanes(whole, forward.images):
+        operations = channels_last.find(graph, values)
+    if operations:
+        segments, whole = [], None
     taken = {node for segment in segments for node in segment.nodes}
-    too_many = f"more than {MOST_PARAMETERS:,} parameters, PyTorch's products are no slower"
-    layers = _layers(graph)
+    reasons = {node: each.refusal for each in operations for node in each.nodes}
     refusals = [
-        Refusal(*_layer(node), too_many if node in wide else why_left_out(node, values))
+        Refusal(*_layer(node), reasons.get(node) or why_left_out(node, values, bool(operations)))
         for node in layers
-        if node not in taken
+        if node not in taken and reasons.get(node) != ""
     ]
     return Analysis(
         forward.graph,
         tuple(segments),
+        tuple(operations),
         tuple(refusals),
         len(layers),
-        _whole(graph, found[0], values, forward.images) if len(found) == 1 else None,
+        whole,
         frozenset(v.dtype for v in values.values() if isinstance(v, nn.Parameter)),
     )
 
@@ -101,11 +115,14 @@ def refused(network: nn.Module, reason: str) -> Analysis:
 
 
 def _refused(layers: int, reason: str) -> Analysis:
-    return Analysis(None, (), (Refusal("", "all", reason),), layers)
+    return Analysis(None, (), (), (Refusal("", "all", reason),), layers)
 
 
-def _size(segment: Segment, values: Values) -> int:
-    return sum(values[each].numel() for each in segment.parameters)
+def _fits_lanes(whole: WholeNetwork, images: Tensor) -> bool:
+    """Whether a chain is fastest with one image a lane."""
+    values = shapes(whole.blocks, tuple(images.shape[1:])) or []
+    size = sum(each.numel() for each in whole.parameters)
+    return size <= MOST_PARAMETERS and max(map(math.prod, values), default=0) <= MOST_VALUES
 
 
 # Operations that give numbers, and those that only lay values out anew.

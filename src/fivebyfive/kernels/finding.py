@@ -7,7 +7,7 @@ that the kernels don't take.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name every PyTorch text uses)
 from torch import Tensor, fx
 
+from .arguments import CONVOLUTION, LINEAR, Values, arguments, undisturbed
 from .blocks import MOST_LAYERS, Block
 
-CONVOLUTION, LINEAR = torch.conv2d, F.linear
+LAYERS = (CONVOLUTION, LINEAR)
 ACTIVATIONS: dict[Callable[..., Any] | str, str] = {
     **dict.fromkeys((F.sigmoid, torch.sigmoid, "sigmoid"), "sigmoid"),
     **dict.fromkeys((F.tanh, torch.tanh, "tanh"), "tanh"),
@@ -27,25 +28,6 @@ POOLINGS: dict[Callable[..., Any] | str, str] = {
     F.avg_pool2d: "average",
     **dict.fromkeys((F.max_pool2d, torch.max_pool2d), "max"),
 }
-
-#: The functions' arguments after the images, in their order, with what they are where not given.
-_LAYER: dict[str, Any] = {"weight": None, "bias": None}
-_LAYER |= {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
-_LAYERS: dict[Any, dict[str, Any]] = {CONVOLUTION: _LAYER, LINEAR: _LAYER}
-_ACTIVATION = {"inplace": False}
-_POOLINGS: dict[str, dict[str, Any]] = {
-    "average": {
-        "kernel_size": None, "stride": None, "padding": 0, "ceil_mode": False,
-        "count_include_pad": True, "divisor_override": None,
-    },
-    "max": {
-        "kernel_size": None, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False,
-        "return_indices": False,
-    },
-}  # fmt: skip
-
-#: What the placeholders of a graph stand for.
-Values = Mapping[fx.Node, Any]
 
 
 @dataclass
@@ -71,7 +53,7 @@ def find(graph: fx.Graph, values: Values) -> list[Segment]:
         following: fx.Node | None = None if node in taken else node
         while following is not None and len(segment.blocks) < MOST_LAYERS:
             following = _extend(segment, following, values)
-        if segment.blocks:
+        if segment.blocks and undisturbed(segment.nodes, [segment.input, *segment.parameters]):
             segments.append(segment)
             taken.update(segment.nodes)
     return segments
@@ -107,7 +89,7 @@ def _extend(found: Segment, node: fx.Node, values: Values) -> fx.Node | None:
 
 def why_unsupported(node: fx.Node, values: Values) -> str:
     """Why the kernels don't compute what a node does as a layer; empty if they do."""
-    given = _given(node, _LAYERS[node.target]) if node.target in _LAYERS else None
+    given = arguments(node) if node.target in LAYERS else None
     if given is None:
         return "no kernel"
     placeholders = [p for p in (given["weight"], given["bias"]) if p is not None]
@@ -134,7 +116,7 @@ def why_unsupported(node: fx.Node, values: Values) -> str:
 
 def _layer(node: fx.Node, values: Values) -> tuple[Block, list[fx.Node]]:
     """The block that a supported layer is, and the placeholders of its parameters."""
-    given = _given(node, _LAYERS[node.target])
+    given = arguments(node)
     assert given is not None
     padding = _pair(given["padding"])
     assert padding is not None
@@ -147,9 +129,11 @@ def _layer(node: fx.Node, values: Values) -> tuple[Block, list[fx.Node]]:
 MISPLACED = "not where the kernels have it: layer, activation, pooling"
 
 
-def why_left_out(node: fx.Node, values: Values) -> str:
-    """Why a node is in no segment."""
-    if node.target in _LAYERS:
+def why_left_out(node: fx.Node, values: Values, by_layer: bool) -> str:
+    """Why a node is in no segment, or isn't computed layer by layer."""
+    if by_layer:
+        return "no kernel"
+    if node.target in LAYERS:
         return why_unsupported(node, values) or MISPLACED
     if node.target in POOLINGS and _pooling(node) is None:
         return "the kernels pool squares up to 3×3, without padding or ceil_mode"
@@ -164,24 +148,14 @@ def _next(node: fx.Node) -> fx.Node | None:
     return users[0]
 
 
-def _given(node: fx.Node, names: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The arguments of a call after the images; ``None`` for a call with others than ``names``."""
-    images = [*node.args[:1], *([node.kwargs["input"]] if "input" in node.kwargs else [])]
-    named = {name: value for name, value in node.kwargs.items() if name != "input"}
-    ok = len(images) == 1 and isinstance(images[0], fx.Node) and named.keys() <= names.keys()
-    if not ok or len(node.args) - 1 > len(names):
-        return None
-    return {**names, **dict(zip(names, node.args[1:], strict=False)), **named}
-
-
 def _activation(node: fx.Node) -> str | None:
-    return ACTIVATIONS.get(node.target) if _given(node, _ACTIVATION) is not None else None
+    return ACTIVATIONS.get(node.target) if arguments(node) is not None else None
 
 
 def _pooling(node: fx.Node) -> tuple[str, tuple[int, int]] | None:
     """The kind, kernel and stride of a square pooling without padding or other extras."""
     kind = POOLINGS.get(node.target)
-    given = None if kind is None else _given(node, _POOLINGS[kind])
+    given = None if kind is None else arguments(node)
     if kind is None or given is None or any(isinstance(v, fx.Node) for v in given.values()):
         return None
     kernel = _side(given["kernel_size"])

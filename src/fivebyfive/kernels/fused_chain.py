@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..lib import private_draws
-from ..lib.torch_internals import being_watched, in_memory
+from . import again
 from .blocks import Block, address, chain, empty, shapes
 from .library import Images, kernels
+from .taking import plain_numbers
 
 
 class FusedChain(nn.Module):
@@ -112,14 +112,10 @@ class _Chain(torch.autograd.Function):
         both = zip(ctx.saved_tensors, ctx.others, strict=True)
         inputs = [other if saved is None else saved for saved, other in both]
         wanted = ctx.needs_input_grad[1:]
-        if torch.is_grad_enabled() or not _plain((out_grad,)):
+        if torch.is_grad_enabled() or not plain_numbers((out_grad,)):
             # To be differentiated once more, or for many gradients at once: that is PyTorch's.
-            again = torch.is_grad_enabled()
-            by = [t for t, want in zip(inputs, wanted, strict=True) if want]
-            with torch.enable_grad():
-                out = ctx.module.plain.forward(*inputs)
-            found = iter(torch.autograd.grad(out, by, out_grad, create_graph=again))
-            return None, *(next(found) if want else None for want in wanted)
+            compute = ctx.module.plain.forward
+            return None, *again.gradients(compute, inputs, wanted, out_grad)
         grads = [
             torch.empty_like(t, memory_format=torch.contiguous_format) if want else None
             for t, want in zip(inputs, wanted, strict=True)
@@ -146,7 +142,7 @@ def _saved(blocks: Sequence[Block], needed: Sequence[bool]) -> list[bool]:
 def _takes(blocks: Sequence[Block], x: Tensor, parameters: Sequence[Tensor]) -> bool:
     """Whether the kernels compute the chain on ``x`` just as PyTorch would."""
     return (
-        _plain((x, *parameters))
+        plain_numbers((x, *parameters))
         and _fit(blocks, parameters)
         and x.dim() == (4 if blocks[0].convolves else 2)
         and x.numel() > 0
@@ -173,15 +169,3 @@ def _usual_layout(*tensors: Tensor) -> bool:
     takes.
     """
     return all(each.is_contiguous() for each in tensors)
-
-
-def _plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether these are numbers in memory that nobody but autograd follows."""
-    return not being_watched(but=private_draws.active()) and all(
-        type(t) in (Tensor, nn.Parameter)
-        and t.dtype == torch.float32
-        and t.device.type == "cpu"
-        and t.layout == torch.strided
-        and in_memory(t)
-        for t in tensors
-    )

@@ -6,6 +6,7 @@ same settings, and that nobody listens to them, is read off at every call, in mi
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -22,14 +23,34 @@ from .forward import Forward
 class _Layer(NamedTuple):
     """How a layer of PyTorch's calls the function that computes it.
 
-    ``weights`` come after the images in the call, then what ``settings`` read off the layer; all in
-    the order of the function's arguments.
+    ``weights`` (parameters and buffers) come after the images in the call, then what ``settings``
+    read off the layer; all in the order of the function's arguments. What is ``needed`` are those
+    of the weights without which the layer is called as a whole.
     """
 
     function: Callable[..., Any]
     settings: Callable[[Any], tuple[Any, ...]] = lambda layer: ()  # noqa: ARG005
     weights: tuple[str, ...] = ()
     supported: Callable[[Any], bool] = lambda layer: True  # noqa: ARG005
+    needed: int = 1
+
+
+def _four_dimensional(images: Tensor) -> None:
+    """Refuse what the layer refuses and its function doesn't.
+
+    Raises:
+        ValueError: in the layer's words.
+    """
+    if images.dim() != 4:
+        raise ValueError(f"expected 4D input (got {images.dim()}D input)")
+
+
+def _normalised(graph: fx.Graph, images: fx.Node, counted: fx.Node, *arguments: Any) -> fx.Node:
+    """What a batch normalisation does besides: it looks at its input, and counts the batches."""
+    graph.call_function(_four_dimensional, (images,))
+    if arguments[4]:  # in training
+        graph.call_method("add_", (counted, 1))
+    return graph.call_function(F.batch_norm, (images, *arguments))
 
 
 _WEIGHTS = ("weight", "bias")
@@ -56,9 +77,19 @@ _LAYERS: dict[type[nn.Module], _Layer] = {
         lambda m: (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode),
         supported=lambda m: not m.return_indices,
     ),
+    nn.BatchNorm2d: _Layer(
+        F.batch_norm,
+        lambda m: (m.training, m.momentum, m.eps),
+        ("num_batches_tracked", "running_mean", "running_var", *_WEIGHTS),
+        needed=3,
+        supported=lambda m: m.track_running_stats and m.momentum is not None,
+    ),
     nn.Flatten: _Layer(torch.flatten, lambda m: (m.start_dim, m.end_dim)),
     nn.LogSoftmax: _Layer(F.log_softmax, lambda m: (m.dim,)),
 }  # fmt: skip
+
+#: Layers that do more than call their function.
+_MORE: dict[Callable[..., Any], Callable[..., fx.Node]] = {F.batch_norm: _normalised}
 
 _FORWARDS: dict[Any, Any] = {kind: kind.forward for kind in _LAYERS}
 
@@ -81,6 +112,13 @@ def layers(network: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]
             yield from layers(layer, f"{path}{name}.")
         else:
             yield f"{path}{name}", layer
+
+
+def says_all(network: nn.Module) -> bool:
+    """Whether a network says its order, and what it runs are PyTorch's own layers."""
+    return says_its_order(network) and all(
+        type(layer).__module__.startswith("torch.nn.modules.") for _, layer in layers(network)
+    )
 
 
 class InOrder:
@@ -126,10 +164,16 @@ def _call(layer: nn.Module) -> _Call | None:
     as_written = type(layer).forward is _FORWARDS.get(type(layer))
     if known is None or not as_written or hooked(layer) or not known.supported(layer):
         return None
-    weights: list[Tensor | None] = [layer._parameters.get(name) for name in known.weights]
-    if known.weights and weights[0] is None:  # it is computed, or gone
+    weights: list[Tensor | None] = [
+        layer._parameters.get(name, layer._buffers.get(name)) for name in known.weights
+    ]
+    if any(each is None for each in weights[: known.needed]):  # it is computed, or gone
         return None
     return known.function, known.settings(layer), weights
+
+
+def _called(function: Callable[..., Any], graph: fx.Graph, *arguments: Any) -> fx.Node:
+    return graph.call_function(function, arguments)
 
 
 def _graph(network: nn.Module, steps: list[tuple[str, nn.Module, _Call | None]]) -> fx.GraphModule:
@@ -144,14 +188,19 @@ def _graph(network: nn.Module, steps: list[tuple[str, nn.Module, _Call | None]])
     ]
     modules = {}
     for (path, layer, call), placeholders in zip(steps, given, strict=True):
+        before = value
         if call is None:
             name = f"layer_{path.replace('.', '_')}"
             modules[name] = layer
             value = graph.call_module(name, (value,))
         else:
             function, settings, _ = call
-            value = graph.call_function(function, (value, *placeholders, *settings))
-        value.meta["layer"] = path, type(layer).__name__
+            add = _MORE.get(function, functools.partial(_called, function))
+            value = add(graph, value, *placeholders, *settings)
+        node = before
+        while node is not value:
+            node = node.next
+            node.meta["layer"], node.meta["call"] = (path, type(layer).__name__), path
         value.meta["flattens"] = type(layer) is nn.Flatten and call and call[1] == (1, -1)
     graph.output(value)
     return fx.GraphModule(modules, graph, type(network).__name__)

@@ -6,6 +6,7 @@ nothing of Python or PyTorch; without it (no compiler at install) the package wo
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
@@ -25,8 +26,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 #: The version of ``api.h`` that this file mirrors.
-ABI = 2
+ABI = 3
 #: Names an instruction set (``avx512``, ``avx2``, ``plain``), or turns the kernels off (``none``).
 VARIABLE = "FIVEBYFIVE_KERNELS"
 
@@ -88,6 +91,47 @@ class Update(Structure):
     ]
 
 
+class Weights(Structure):
+    """A convolution's weights or their gradients, laid out in any way."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("values", c_void_p),
+        *((name, c_int64) for name in ("out", "in", "row", "column")),
+    ]
+
+
+class WideConvolution(Structure):
+    """A convolution on images with their channels last."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, c_int32) for name in ("images", "height", "width", "in_channels")),
+        *((name, c_int32) for name in ("out_channels", "kernel", "padding")),
+        ("weights", Weights),
+    ]
+
+
+class BatchNorm(Structure):
+    """A batch normalisation of images with their channels last."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("pixels", c_int64),
+        *((name, c_int32) for name in ("channels", "relu")),
+        *((name, c_double) for name in ("eps", "momentum")),
+        *((name, c_void_p) for name in ("weight", "bias", "running_mean", "running_var")),
+        *((name, c_void_p) for name in ("mean", "inverse")),
+    ]
+
+
+class MaxPool(Structure):
+    """A max-pooling of images with their channels last."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        *((name, c_int32) for name in ("images", "height", "width", "channels")),
+        *((name, c_int32) for name in ("kernel", "stride", "padding")),
+        *((name, c_int32) for name in ("out_height", "out_width")),
+    ]
+
+
 # The parameters' types of the library's functions.
 _CHAIN, _IMAGES, _LOSS = POINTER(Chain), POINTER(Images), POINTER(Loss)
 _WORKSPACE = CFUNCTYPE(c_size_t, _CHAIN, c_int64, c_int, c_int)
@@ -96,6 +140,30 @@ _BACKWARD = CFUNCTYPE(None, _CHAIN, c_int64, c_void_p, c_int, c_void_p, c_void_p
 _STEP = CFUNCTYPE(None, _CHAIN, _IMAGES, c_void_p, c_int, _LOSS)
 _UPDATE = CFUNCTYPE(None, POINTER(Parameter), c_int32, c_int, POINTER(Update))
 _ACTIVATE = CFUNCTYPE(None, c_int32, c_void_p, c_int64)
+_WIDE, _FLOATS = POINTER(WideConvolution), c_void_p
+_WIDE_WORKSPACE = CFUNCTYPE(c_size_t, _WIDE, c_int, c_int)
+_CONVOLUTION = CFUNCTYPE(None, _WIDE, _FLOATS, _FLOATS, _FLOATS, c_int, _FLOATS, _FLOATS, c_int)
+_WEIGHT_GRAD = CFUNCTYPE(None, _WIDE, *5 * [_FLOATS], c_int)
+_NORM = POINTER(BatchNorm)
+_NORM_WORKSPACE = CFUNCTYPE(c_size_t, _NORM)
+_BATCH_NORM = CFUNCTYPE(None, _NORM, *4 * [_FLOATS], c_int)
+_BATCH_NORM_GRAD = CFUNCTYPE(None, _NORM, *8 * [_FLOATS], c_int)
+_MAX_POOL = CFUNCTYPE(None, POINTER(MaxPool), *3 * [c_void_p], c_int)
+
+
+class ChannelsLast(Structure):
+    """The functions on images with their channels last."""
+
+    _fields_: ClassVar[list[tuple[str, Any]]] = [
+        ("convolution_workspace", _WIDE_WORKSPACE),
+        ("convolution", _CONVOLUTION),
+        ("convolution_weight_grad", _WEIGHT_GRAD),
+        ("batch_norm_workspace", _NORM_WORKSPACE),
+        ("batch_norm", _BATCH_NORM),
+        ("batch_norm_grad", _BATCH_NORM_GRAD),
+        ("max_pool", _MAX_POOL),
+        ("max_pool_grad", _MAX_POOL),
+    ]
 
 
 class Kernels(Structure):
@@ -111,6 +179,7 @@ class Kernels(Structure):
         ("evaluate", _STEP),
         ("update", _UPDATE),
         ("activate", _ACTIVATE),
+        ("channels_last", POINTER(ChannelsLast)),
     ]
 
 
@@ -131,6 +200,7 @@ def usable() -> dict[str, Kernels]:
         OSError: the library isn't there, can't be loaded, or is of another version.
     """
     library = _load(_path())
+    _share_threads(library)
     library.fbf_kernels.restype = POINTER(Kernels)
     found: dict[str, Kernels] = {}
     while pointer := library.fbf_kernels(len(found)):
@@ -152,6 +222,18 @@ def _load(path: Path) -> ctypes.CDLL:
             "pip install . or, in a working copy, python setup.py build_ext --inplace"
         )
     return library
+
+
+def _share_threads(library: ctypes.CDLL) -> None:
+    """Let the kernels run on PyTorch's threads, if its OpenMP can be found.
+
+    They go by their names in GCC's OpenMP, which PyTorch is built with on Linux.
+    """
+    for path in sorted(Path(torch.__file__).parent.glob("lib/libtorch_cpu.*")):
+        with contextlib.suppress(OSError, AttributeError):
+            loaded = ctypes.CDLL(str(path))
+            functions = (loaded.GOMP_parallel, loaded.omp_get_thread_num)
+            library.fbf_use_openmp(*(ctypes.cast(each, c_void_p) for each in functions))
 
 
 def kernels() -> Kernels | None:

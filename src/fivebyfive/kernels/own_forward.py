@@ -99,7 +99,10 @@ class _Dynamo:
 
         call.__code__ = call.__code__.replace(co_name=type(network).__name__)
         self._compiled = torch.compile(call, backend=_backend, fullgraph=True)
-        self._strict = dynamo.config.patch(side_effect_replay_policy="error")
+        # A number that has changed once would be taken for one that may be any, and come in wrong.
+        self._strict = dynamo.config.patch(
+            side_effect_replay_policy="error", specialize_float=True, specialize_int=True
+        )
         self._graphs = 0
 
     def __call__(

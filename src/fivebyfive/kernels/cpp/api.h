@@ -7,7 +7,7 @@
 extern "C" {
 
 // Changes with everything below that Python mirrors: a library with another number isn't used.
-constexpr int32_t ABI = 2;
+constexpr int32_t ABI = 3;
 
 enum LayerKind : int32_t { CONVOLUTION = 0, LINEAR = 1 };
 enum Activation : int32_t { NO_ACTIVATION = 0, SIGMOID = 1, TANH = 2, RELU = 3 };
@@ -64,6 +64,59 @@ struct Update {
     int32_t adam;
 };
 
+// Weights [out, in, row, column], or their gradients: where they lie, and how far apart, in floats.
+struct Weights {
+    float* values;
+    int64_t out, in, row, column;
+};
+
+// A convolution of stride 1 with a square kernel of 3 or 5, on a batch [images, height, width,
+// in_channels].
+struct WideConvolution {
+    int32_t images, height, width, in_channels, out_channels, kernel, padding;
+    Weights weights;
+};
+
+// A batch normalisation of `pixels` pixels, those of all images, with the ReLU that follows it, if any.
+// The running statistics may be null, weight and bias, too. `mean` and `inverse` (of the deviation)
+// are found from the batch, or given.
+struct BatchNorm {
+    int64_t pixels;
+    int32_t channels, relu;
+    double eps, momentum;
+    const float* weight;
+    const float* bias;
+    float* running_mean;
+    float* running_var;
+    float* mean;
+    float* inverse;
+};
+
+// A max-pooling with square windows.
+struct MaxPool {
+    int32_t images, height, width, channels, kernel, stride, padding, out_height, out_width;
+};
+
+// Operations on images with their channels last. A `mask` stands beside what is read: where it isn't
+// positive, that counts as 0 (as behind a ReLU with this output); it may be null, as may a bias.
+struct ChannelsLast {
+    size_t (*convolution_workspace)(const WideConvolution*, int back, int threads);  // in floats
+    void (*convolution)(const WideConvolution*, const float* x, const float* mask, const float* bias, int relu,
+                        float* y, float* workspace, int threads);
+    void (*convolution_weight_grad)(const WideConvolution*, const float* x, const float* grad, const float* mask,
+                                    float* bias_grad, float* workspace, int threads);
+    size_t (*batch_norm_workspace)(const BatchNorm*);  // in floats
+    // `other` is added before the ReLU, unless it is null; without a workspace the statistics are given.
+    void (*batch_norm)(const BatchNorm*, const float* x, const float* other, float* y, float* workspace, int threads);
+    // `y` is what came out of the ReLU; it may be null where nothing was added before, and any gradient
+    // but the first may.
+    void (*batch_norm_grad)(const BatchNorm*, const float* x, const float* grad, const float* y, float* x_grad,
+                            float* other_grad, float* weight_grad, float* bias_grad, float* workspace, int threads);
+    // `taken`: for each value of y, which of its window's it is.
+    void (*max_pool)(const MaxPool*, const float* x, float* y, uint8_t* taken, int threads);
+    void (*max_pool_grad)(const MaxPool*, const float* grad, const uint8_t* taken, float* x_grad, int threads);
+};
+
 // The functions one instruction set provides. The workspace belongs to the caller; what `forward`
 // keeps in it is what `backward` reads.
 struct Kernels {
@@ -78,5 +131,6 @@ struct Kernels {
     void (*evaluate)(const Chain*, const Images*, float* workspace, int threads, Loss*);
     void (*update)(const Parameter*, int32_t count, int threads, const Update*);
     void (*activate)(int32_t activation, float* values, int64_t count);
+    const ChannelsLast* channels_last;
 };
 }

@@ -103,5 +103,9 @@ void activate_all(int32_t kind, float* values, int64_t count) {
 #define NAME(isa) NAME_(isa)
 #define TEXT_(isa) #isa
 #define TEXT(isa) TEXT_(isa)
+#define CHANNELS_LAST_(isa) channels_last_##isa
+#define CHANNELS_LAST(isa) CHANNELS_LAST_(isa)
+extern const ChannelsLast CHANNELS_LAST(FBF_ISA);
 extern const Kernels NAME(FBF_ISA);
-const Kernels NAME(FBF_ISA) = {TEXT(FBF_ISA), LANES, workspace, forward, backward, step, evaluate, update, activate_all};
+const Kernels NAME(FBF_ISA) = {TEXT(FBF_ISA), LANES,    workspace, forward,      backward,
+                               step,          evaluate, update,    activate_all, &CHANNELS_LAST(FBF_ISA)};

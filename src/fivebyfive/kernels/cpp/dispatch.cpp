@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "api.h"
+#include "threads.h"
 
 extern const Kernels kernels_plain;
 #if defined(FBF_X86)
@@ -20,8 +21,8 @@ EXPORT int32_t fbf_abi() { return ABI; }
 
 // The size in bytes of the i-th structure of api.h, in its order; 0 after the last.
 EXPORT size_t fbf_structure_size(int index) {
-    const size_t sizes[] = {sizeof(Layer),     sizeof(Chain),  sizeof(Images), sizeof(Loss),
-                            sizeof(Parameter), sizeof(Update), sizeof(Kernels)};
+    const size_t sizes[] = {sizeof(Layer),   sizeof(Chain),           sizeof(Images),       sizeof(Loss), sizeof(Parameter), sizeof(Update),
+                            sizeof(Weights), sizeof(WideConvolution), sizeof(BatchNorm), sizeof(MaxPool), sizeof(ChannelsLast), sizeof(Kernels)};
     const int count = sizeof(sizes) / sizeof(*sizes);
     return index < 0 || index >= count ? 0 : sizes[index];
 }
@@ -40,4 +41,12 @@ EXPORT const Kernels* fbf_kernels(int index) {
 #endif
     usable[count++] = &kernels_plain;
     return index < 0 || index >= count ? nullptr : usable[index];
+}
+
+// Let the kernels run on the threads of an OpenMP that is in the process already.
+EXPORT void fbf_use_openmp(void* parallel, void* thread_number) {
+    OpenMp functions;
+    functions.parallel = reinterpret_cast<decltype(functions.parallel)>(parallel);
+    functions.thread_number = reinterpret_cast<decltype(functions.thread_number)>(thread_number);
+    use_openmp(functions);
 }

@@ -101,18 +101,42 @@ private:
 Pool* pool = nullptr;
 std::mutex entry;  // one caller at a time; others wait their turn
 
+// The threads of the OpenMP that PyTorch computes with, once they are known; see use_openmp().
+OpenMp openmp = {};
+
+// What a team of OpenMP's threads shares: each takes tasks until there are no more.
+struct Team {
+    const Job& job;
+    std::atomic<int> next{0};
+
+    static void work(void* team) {
+        Team& self = *static_cast<Team*>(team);
+        const int worker = openmp.thread_number();
+        for (int i; (i = self.next.fetch_add(1, std::memory_order_relaxed)) < self.job.tasks;)
+            self.job.task(self.job.context, i, worker);
+    }
+};
+
 #if !defined(_WIN32)
 // A forked child has none of its parent's threads; it leaves the parent's pool alone and makes its
 // own when it needs one. Holding the entry over the fork keeps the mutex itself in order.
 [[maybe_unused]] const int fork_handlers = pthread_atfork(
     [] { entry.lock(); }, [] { entry.unlock(); },
-    [] { pool = nullptr; entry.unlock(); });
+    [] { pool = nullptr; openmp = {}; entry.unlock(); });
 #endif
 
 }  // namespace
 
+void use_openmp(const OpenMp& functions) { openmp = functions; }
+
 void parallel_for(int threads, int tasks, void (*task)(void*, int, int), void* context) {
+    const Job job{task, context, tasks};
+    if (openmp.parallel != nullptr && threads > 1 && tasks > 1) {
+        Team team{job};
+        openmp.parallel(Team::work, &team, static_cast<unsigned>(threads), 0);
+        return;
+    }
     std::lock_guard<std::mutex> lock(entry);
     if (pool == nullptr) pool = new Pool;
-    pool->run(Job{task, context, tasks}, threads);
+    pool->run(job, threads);
 }
