@@ -52,6 +52,12 @@ def test_a_part_of_the_layers(tiny):
     )
 
 
+def test_a_perceptron_is_a_whole_step_too(tiny):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 30), nn.ReLU(), nn.Linear(30, 10))
+    found = made(tiny, network).coverage
+    assert found == Coverage(3, 3, (), whole=True)
+
+
 def test_a_loss_that_the_network_does_not_fit():
     found = coverage_of(analyse(networks.build("lenet"), SHAPE), "nll")
     assert (found.kernel_layers, found.layers, found.whole) == (11, 11, False)
@@ -69,7 +75,7 @@ def test_a_loss_that_the_network_does_not_fit():
                 bool(why_unsupported("bf16", CPU)), reason="this processor has no bfloat16"
             ),
         ),
-        (nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), {}, "Linear (no convolution runs in"),
+        (nn.Sequential(nn.Linear(28, 10), nn.Flatten()), {}, "Linear (no convolution runs in"),
         (networks.build("lenet").double(), {}, "all (parameters of type float64"),
     ],
 )

@@ -58,7 +58,10 @@ def test_only_whole_chains_are_found() -> None:
     for other in (nn.LogSoftmax(0), nn.Dropout()):
         assert whole(nn.Sequential(*lenet, other)) is None
     assert whole(lenet, (1, 32, 32)) is None
-    assert whole(nn.Sequential(nn.Flatten(), nn.Linear(784, 10))) is None
+    assert whole(nn.Sequential(nn.Flatten(), nn.Linear(784, 10))) is False
+    assert whole(nn.Sequential(nn.Linear(784, 10)), (1, 1, 784)) is None
+    with torch.device("meta"):  # of many channels, and on large images
+        assert whole(nn.Sequential(*networks.build("vgg").children())[:5], (1, 224, 224)) is None
     lenet.register_forward_hook(print)
     assert whole(lenet) is None
     assert whole(networks.build("lenet").double()) is None

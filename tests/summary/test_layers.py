@@ -115,10 +115,16 @@ def test_every_named_network_adds_up(name):
     assert layers.parameters == architecture.parameters
     assert sum(row.parameters for row in layers.rows) == architecture.parameters
     weights = 4 * architecture.parameters
+    with torch.device("meta"):
+        buffers = sum(b.nbytes for b in architecture.build().buffers())  # batch norm's statistics
     memory = layers.memory
-    assert (memory.weights, memory.gradients, memory.optimizer) == (weights, weights, 2 * weights)
+    assert (memory.weights, memory.gradients) == (weights + buffers, weights)
+    assert memory.optimizer == 2 * weights
     assert memory.images == 4 * 4 * torch.Size(architecture.input).numel()
-    assert memory.total == 4 * weights + memory.activations + memory.images + memory.workspace
+    assert (
+        memory.total
+        == 4 * weights + buffers + memory.activations + memory.images + memory.workspace
+    )
     assert layers.rows[0].input_shape == (1, *architecture.input)
     assert layers.rows[-1].output_shape == (1, 10)
 

@@ -12,18 +12,21 @@ import functools
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ..datasets.pixels import Pixels
 from ..kernels.accelerate import Fused
 from ..kernels.analysis import WholeNetwork, refused
 from ..kernels.stepper import PlainOptimizer, Stepper, StepSums
+from ..lib.private_draws import Source
 from ..lib.torch_internals import hooked
 from ..optimizers import OPTIMIZERS
 from ..recipes import Recipe
 from .coverage import coverage_of
+from .dropout import DropoutByImage
 from .eager import Eager
 from .interface import Epoch, Job, Metrics, Notice, Times, nothing
 from .optimizer import States
@@ -50,6 +53,10 @@ class Cpu(Eager):
         self._resizes = shape != self._train.shape
         self._fused = Fused(network)
         self._run: Callable[[], Tensor] | None = None
+        # Graphs that draw nothing; the one that is about to run, and what watches it.
+        self._drawless: list[fx.GraphModule] = []
+        self._graph: fx.GraphModule | None = None
+        self._by_image: DropoutByImage | None = None
         # The kernels compute in float32 only: in bf16 all is PyTorch's, as in the eager engine.
         if recipe.precision == "fp32":
             analysis = self._fused.analyse(self._few)
@@ -177,7 +184,28 @@ class Cpu(Eager):
 
     def _look(self, images: Tensor) -> None:
         short = torch.is_grad_enabled() in self._short
-        self._run = self._fused.look(images) if self._partly and not short else None
+        partly = self._partly and not short
+        watched = self._foreign and self._source is not Source.PROCESS
+        run = self._fused.look(images) if partly or watched else None
+        self._run = run if partly else None
+        graph = self._fused.graph if watched else None
+        # A module that is called as a whole may draw at one time and not at another.
+        whole = graph is None or any(node.op == "call_module" for node in graph.graph.nodes)
+        self._graph = None if whole else graph
+        self._silent = any(graph is each for each in self._drawless)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        scores = super()._forward(images)
+        drew = self._draws.drew or (self._by_image is not None and self._by_image.drew)
+        if self._graph is not None and not self._silent and not drew:
+            # It does the same each time: watched no more, which takes microseconds an operation.
+            self._drawless = [*self._drawless[-7:], self._graph]
+        return scores
+
+    def _dropout(self, epoch: int | Tensor, images: Tensor) -> AbstractContextManager[object]:
+        context = super()._dropout(epoch, images)
+        self._by_image = context if isinstance(context, DropoutByImage) else None
+        return context
 
     def _module(self) -> Callable[[Tensor], Tensor]:
         run, self._run = self._run, None

@@ -57,6 +57,9 @@ class DropoutByImage(TorchFunctionMode):
     step that is recorded once and done again in other epochs reads the epoch from the device:
     ``epoch`` is then what :func:`keys` gives, with a key for each dropout. Whatever else is drawn
     comes from ``draws``.
+
+    Attributes:
+        drew: whether anything was dropped.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class DropoutByImage(TorchFunctionMode):
         super().__init__()
         self._seed, self._epoch, self._images, self._draws = seed, epoch, images, draws
         self._calls = 0
+        self.drew = False
 
     def __torch_function__(
         self,
@@ -97,6 +101,7 @@ class DropoutByImage(TorchFunctionMode):
         if isinstance(input, fx.Proxy) or not (training and train and 0 < p < 1) or in_checkpoint():
             return None
         call, self._calls = self._calls, self._calls + 1
+        self.drew = True
         if not isinstance(input, Tensor) or input.dim() < (channels or 1):
             return None
         if len(input) != len(self._images):

@@ -75,6 +75,7 @@ class Eager:
         self._foreign = may_drop(network) or job.draws not in (None, Source.NONE)
         self._source = job.draws or (Source.PRIVATE if self._foreign else Source.NONE)
         self._draws = PrivateDraws(0)
+        self._silent = False  # whether the coming forward is known to draw nothing
         self._few = self._pixels(self._train.images[:2])
         self._usual = lay_out(network, self._few)
         self.test_batch = max(1, min(TEST_BATCH, TEST_VALUES // max(1, self._few[:1].numel())))
@@ -232,7 +233,8 @@ class Eager:
 
     def _forward(self, images: Tensor) -> Tensor:
         """The network's scores, in float32 whatever it computes in."""
-        private = contextlib.nullcontext() if self._source is Source.NONE else self._draws
+        unwatched = self._silent or self._source is Source.NONE
+        private = contextlib.nullcontext() if unwatched else self._draws
         with self._precision_context.forward(), private:
             scores: Tensor = self._module()(images)
         return scores.float()
@@ -258,7 +260,7 @@ class Eager:
         return range(0, len(self._test), TEST_BATCH)
 
     def _dropout(self, epoch: int | Tensor, images: Tensor) -> AbstractContextManager[object]:
-        if not self._foreign:
+        if not self._foreign or self._silent:
             return contextlib.nullcontext()
         return DropoutByImage(self.recipe.seed, epoch, images, self._draws)
 

@@ -81,6 +81,7 @@ class Fused:
 
     Attributes:
         view: where the forward is seen.
+        graph: what was seen last; ``None`` where nothing was.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -88,13 +89,17 @@ class Fused:
         own = not in_order.says_all(network)
         self.view: View
         self.view = own_forward.OwnForward(network) if own else in_order.InOrder(network)
+        self.graph: fx.GraphModule | None = None
         self._known: list[tuple[fx.GraphModule, Analysis, fx.GraphModule | None]] = []
 
     def look(self, *args: Any, **kwargs: Any) -> Callable[[], Any] | None:
         """What runs the forward on these inputs; ``None`` where PyTorch should do it all."""
-        if kernels() is None:
+        self.graph = None
+        # Under autocast all is PyTorch's: the kernels compute in float32.
+        if kernels() is None or torch.is_autocast_enabled("cpu"):
             return None
         forward = self.view.look(*args, **kwargs)
+        self.graph = None if forward is None else forward.graph
         if forward is None:
             return None
         _, fused = self._find(forward)
@@ -140,7 +145,7 @@ def fuse(analysis: Analysis) -> fx.GraphModule | None:
     calls: dict[fx.Node, tuple[nn.Module, Sequence[Any]]] = {}
     inside: set[fx.Node] = set()
     for segment in analysis.segments:
-        chain = FusedChain(segment.blocks, _alone(seen, segment))
+        chain = FusedChain(segment.blocks, _alone(seen, segment), segment.flattens)
         calls[segment.nodes[-1]] = chain, (segment.input, *segment.parameters)
         inside.update(segment.nodes)
     for operation in analysis.operations:

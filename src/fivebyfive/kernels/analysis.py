@@ -187,6 +187,7 @@ def _whole(
     parameters = tuple(values[each] for each in segment.parameters)
     fits = (
         values.get(segment.input) is images
+        and (segment.blocks[0].convolves or segment.flattens)
         and isinstance(images, Tensor)
         and shapes(segment.blocks, tuple(images.shape[1:])) is not None
         and len(calls) == normalised

@@ -43,6 +43,11 @@ class Segment:
         """Whose value goes into the chain."""
         return self.nodes[0].all_input_nodes[0]
 
+    @property
+    def flattens(self) -> bool:
+        """Whether the chain begins with laying its images flat."""
+        return bool(self.nodes[0].meta.get("flattens"))
+
 
 def find(graph: fx.Graph, values: Values) -> list[Segment]:
     """The segments of a graph, as long as they can be, in its order."""
@@ -62,7 +67,8 @@ def find(graph: fx.Graph, values: Values) -> list[Segment]:
 def _extend(found: Segment, node: fx.Node, values: Values) -> fx.Node | None:
     """Add the block that starts at ``node``, if one does; the node after it, if it may go on."""
     previous = found.blocks[-1] if found.blocks else None
-    flat = [node] if previous and previous.convolves and node.meta.get("flattens") else []
+    first = previous is None or previous.convolves
+    flat = [node] if first and node.meta.get("flattens") else []
     start = _next(node) if flat else node
     if start is None or why_unsupported(start, values):
         return None

@@ -18,15 +18,16 @@ from .taking import plain_numbers
 class FusedChain(nn.Module):
     """A chain run by the kernels, or by PyTorch (``plain``) for inputs they don't take."""
 
-    def __init__(self, blocks: Sequence[Block], plain: nn.Module) -> None:
+    def __init__(self, blocks: Sequence[Block], plain: nn.Module, flattens: bool = False) -> None:
         super().__init__()
+        self.flattens = flattens
         self.blocks = tuple(blocks)
         self.plain = plain
         self.spare: list[Tensor] = []  # a workspace nobody uses at the moment
 
     def forward(self, x: Tensor, *parameters: Tensor) -> Tensor:
         """Run the chain on a batch, with the blocks' parameters in their order."""
-        if not _takes(self.blocks, x, parameters):
+        if not _takes(self.blocks, self.flattens, x, parameters):
             return self.plain.forward(x, *parameters)  # type: ignore[no-any-return]
         if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters)):
             return _Chain.apply(self, x, *parameters)  # type: ignore[no-any-return, no-untyped-call]
@@ -139,16 +140,17 @@ def _saved(blocks: Sequence[Block], needed: Sequence[bool]) -> list[bool]:
     return saved
 
 
-def _takes(blocks: Sequence[Block], x: Tensor, parameters: Sequence[Tensor]) -> bool:
+def _takes(
+    blocks: Sequence[Block], flattens: bool, x: Tensor, parameters: Sequence[Tensor]
+) -> bool:
     """Whether the kernels compute the chain on ``x`` just as PyTorch would."""
     return (
         plain_numbers((x, *parameters))
         and _fit(blocks, parameters)
-        and x.dim() == (4 if blocks[0].convolves else 2)
+        and (x.dim() >= 2 if flattens else x.dim() == (4 if blocks[0].convolves else 2))
         and x.numel() > 0
         and (not blocks[-1].convolves or _usual_layout(x, *parameters))
         and shapes(blocks, tuple(x.shape[1:])) is not None
-        and not torch.is_autocast_enabled("cpu")
     )
 
 

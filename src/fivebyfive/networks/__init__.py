@@ -1,7 +1,7 @@
 """The networks by name: what they are called, what they take, and how to build one.
 
-To add a network, write its file beside this one, with a builder of the same name taking
-``(channels, classes)``, and add its line to :data:`NETWORKS`.
+To add a network, write its file beside this one, with a builder of the same name (``-`` as ``_``)
+taking ``(channels, classes)``, and add its line to :data:`NETWORKS`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ class Architecture:
 
     def build(self, channels: int = 1, classes: int = 10) -> nn.Module:
         """A fresh network with PyTorch's own initialisation, on the CPU, in float32."""
-        module = importlib.import_module(f".{self.name}", __name__)
-        network: nn.Module = getattr(module, self.name)(channels, classes)
+        builder = self.name.replace("-", "_")
+        module = importlib.import_module(f".{builder}", __name__)
+        network: nn.Module = getattr(module, builder)(channels, classes)
         return network
 
 
@@ -44,6 +45,12 @@ NETWORKS: dict[str, Architecture] = {
         Architecture("lenet", (1, 28, 28), 61_706, "lenet-d2l", "LeNet with sigmoids (1998)"),
         Architecture("convnet", (1, 28, 28), 1_007_590, "convnet-mnist", "the MNIST ConvNet"),
         Architecture("alexnet", (1, 224, 224), 46_764_746, "alexnet-d2l", "AlexNet (2012)"),
+        Architecture("vgg", (1, 224, 224), 43_093_322, "vgg-d2l", "a small VGG-11 (2014)"),
+        Architecture("nin", (1, 224, 224), 1_992_166, "nin-d2l", "network in network (2013)"),
+        Architecture("googlenet", (1, 96, 96), 5_977_530, "googlenet-d2l", "GoogLeNet (2014)"),
+        Architecture("lenet-bn", (1, 28, 28), 44_878, "lenet-bn-d2l", "LeNet with batch norm"),
+        Architecture("resnet18", (1, 96, 96), 11_178_378, "resnet-d2l", "ResNet-18 (2015)"),
+        Architecture("densenet", (1, 96, 96), 758_226, "densenet-d2l", "a small DenseNet (2016)"),
     )
 }
 

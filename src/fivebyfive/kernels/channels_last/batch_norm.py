@@ -94,7 +94,6 @@ class Normalisation(nn.Module):
             and (self.by_batch or None not in running)
             and (running[0] is None) == (running[1] is None)
             and not any(t is not None and t.requires_grad for t in running)
-            and not torch.is_autocast_enabled("cpu")
             and plain_numbers(tensors)
         )
 

@@ -67,9 +67,7 @@ class Convolution(nn.Module):
         return F.relu(out, inplace=True) if self.relu else out
 
     def _takes(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
-        if x.dim() != 4 or torch.is_autocast_enabled("cpu"):
-            return False
-        if why_unsupported(tuple(weight.shape), self.settings):
+        if x.dim() != 4 or why_unsupported(tuple(weight.shape), self.settings):
             return False
         out_channels, in_channels, kernel, _ = weight.shape
         images, channels, *sides = x.shape

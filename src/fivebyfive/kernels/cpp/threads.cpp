@@ -1,6 +1,7 @@
 #include "threads.h"
 
 #include <atomic>
+#include <cstdint>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -16,8 +17,33 @@
 #if !defined(_WIN32)
 #include <pthread.h>
 #endif
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
 
 namespace {
+
+// While it lives, numbers too small for full precision (below 1.2e-38) count as 0 in this thread. With
+// them a saturated network trains seven times slower, as the processor takes a detour for each.
+class FlushSubnormals {
+public:
+#if defined(__SSE2__)
+    FlushSubnormals() : mode_(_mm_getcsr()) { _mm_setcsr(mode_ | 0x8040); }
+    ~FlushSubnormals() { _mm_setcsr((_mm_getcsr() & ~0x8040u) | (mode_ & 0x8040u)); }
+
+private:
+    unsigned mode_;
+#elif defined(__aarch64__)
+    FlushSubnormals() { __asm__ volatile("mrs %0, fpcr" : "=r"(mode_)); set(mode_ | uint64_t{1} << 24); }
+    ~FlushSubnormals() { set(mode_); }
+
+private:
+    static void set(uint64_t mode) { __asm__ volatile("msr fpcr, %0" : : "r"(mode)); }
+    uint64_t mode_;
+#else
+    FlushSubnormals() {}
+#endif
+};
 
 // Long enough to bridge the tenths of a millisecond Python needs between two steps (waking a parked
 // thread costs 3 % of LeNet's speed), short enough that an idle pool costs nothing.
@@ -34,6 +60,7 @@ public:
     void run(const Job& job, int threads) {
         resize(threads - 1);
         if (workers_.empty() || job.tasks == 1) {
+            const FlushSubnormals flush;
             for (int i = 0; i < job.tasks; ++i) job.task(job.context, i, 0);
             return;
         }
@@ -54,6 +81,7 @@ public:
 
 private:
     void take_tasks(int worker) {
+        const FlushSubnormals flush;
         for (int i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < job_.tasks;)
             job_.task(job_.context, i, worker);
     }
@@ -111,6 +139,7 @@ struct Team {
 
     static void work(void* team) {
         Team& self = *static_cast<Team*>(team);
+        const FlushSubnormals flush;
         const int worker = openmp.thread_number();
         for (int i; (i = self.next.fetch_add(1, std::memory_order_relaxed)) < self.job.tasks;)
             self.job.task(self.job.context, i, worker);

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
-from .lib.errors import RecipeError, UnknownNameError, unknown
-from .optimizers import OPTIMIZERS
-from .settings import Setting, declared
+from ..lib.errors import RecipeError, unknown
+from ..optimizers import OPTIMIZERS
+from ..settings import Setting, declared
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack  # in Python's own typing only since 3.11
@@ -131,6 +131,8 @@ class Recipe:
 
     def changed(self) -> list[str]:
         """The settings that differ from those of the named recipe of this name, if there is one."""
+        from .named import RECIPES  # which are made of this class
+
         named = RECIPES.get(self.name, self)
         return [key for key in SETTINGS if getattr(self, key) != getattr(named, key)]
 
@@ -178,101 +180,3 @@ def from_dict(values: Mapping[str, Any]) -> Recipe:
         return Recipe(**{**values, "published": published})
     except TypeError as error:
         raise RecipeError(f"not a recipe: {error}.") from error
-
-
-def names() -> list[str]:
-    """The named recipes, sorted."""
-    return sorted(RECIPES)
-
-
-def get(name: str) -> Recipe:
-    """The recipe called ``name``.
-
-    Raises:
-        UnknownNameError: with the nearest names.
-    """
-    try:
-        return RECIPES[name]
-    except KeyError:
-        raise UnknownNameError("recipe", name, RECIPES) from None
-
-
-_BOOK2 = "Dive into Deep Learning, PyTorch, edition 2 (zh) and 0.17 (en)"
-_THREE_SD = "mean ± 3 standard deviations over the builds"
-_SPAN = "lowest and highest of the builds"
-_READERS = "lowest and highest of 130 builds and 31 readers' runs; see docs/reproduce.md"
-_HOUSE = "one published run; the range is this project's tolerance"
-
-_SIGMOIDS = (
-    "Sigmoids let little of the gradient through at first, and plain SGD takes its time: this "
-    "recipe usually gets off the plateau in its first or second epoch."
-)
-
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="lenet-d2l",
-            network="lenet",
-            source=_BOOK2,
-            plateau=_SIGMOIDS,
-            published={
-                "train_loss": Published(0.469, 0.436, 0.502, 130, _THREE_SD, sd=0.011),
-                "train_acc": Published(0.824, 0.809, 0.839, 130, _THREE_SD, sd=0.005),
-                "test_acc": Published(0.803, 0.741, 0.828, 161, _READERS, sd=0.017),
-            },
-        ),
-        Recipe(
-            name="lenet-d2l-1.0",
-            network="lenet",
-            batch_size=128,
-            lr=0.1,
-            source="Dive into Deep Learning, PyTorch, edition 1.0 (en)",
-            plateau="With this recipe's small learning rate the sigmoids usually keep it at chance "
-            "for the first 2 to 4 epochs; then it learns.",
-            published={"test_acc": Published(None, 0.718, 0.735, 7, _SPAN)},
-        ),
-        Recipe(
-            name="lenet-mnist",
-            network="lenet",
-            dataset="mnist",
-            source="lenet-d2l's settings on MNIST; no figures published",
-            plateau=_SIGMOIDS,
-        ),
-        Recipe(
-            name="convnet-mnist",
-            network="convnet",
-            dataset="mnist",
-            mean=0.1307,
-            std=0.3081,
-            batch_size=512,
-            epochs=20,
-            optimizer="adam",
-            lr=0.001,
-            init="default",
-            loss="nll",
-            source="the widely copied MNIST ConvNet tutorial; one published run",
-            plateau="This recipe is usually above 0.96 after its first epoch: something is wrong, "
-            "most likely the learning rate or the scaling of the pixels.",
-            published={
-                "test_acc": Published(0.9896, 0.986, 1.0, 1, _HOUSE),
-                "test_acc_epoch_1": Published(0.9651, 0.96, 1.0, 1, _HOUSE),
-            },
-        ),
-        Recipe(
-            name="alexnet-d2l",
-            network="alexnet",
-            resize=224,
-            batch_size=128,
-            lr=0.01,
-            source=_BOOK2,
-            plateau="This recipe usually learns within its first epoch. One that doesn't often has "
-            "pixels that aren't scaled to 0..1, or another learning rate.",
-            published={
-                "train_loss": Published(0.329, 0.323, 0.335, 82, _THREE_SD, sd=0.002),
-                "train_acc": Published(0.880, 0.877, 0.883, 82, _THREE_SD, sd=0.001),
-                "test_acc": Published(0.880, 0.860, 0.886, 82, _SPAN, sd=0.005),
-            },
-        ),
-    )
-}
