@@ -1,4 +1,4 @@
-// Runs chains of random shapes through every function of the kernels, for the sanitizers to watch.
+// Runs random shapes through every function of the kernels, for the sanitizers to watch.
 // Every buffer is its own allocation of exactly the size the library may use. A chain is drawn from
 // its number alone: all instruction sets get the same, and one that fails can be drawn again.
 #include <cmath>
@@ -106,6 +106,71 @@ void exercise(const Kernels& k) {
     }
 }
 
+const float* maybe(const std::vector<float>& values) { return draw(0, 2) ? values.data() : nullptr; }
+
+// A convolution with the channels last, forward, back to the input, and back to the weights.
+void exercise_convolution(const ChannelsLast& k) {
+    const int kernel = draw(0, 1) ? 3 : 5, padding = draw(0, kernel - 1), threads = draw(1, 3);
+    const int least = kernel > 2 * padding ? kernel - 2 * padding : 1;
+    WideConvolution c = {draw(1, 20), draw(least, least + 9), draw(least, least + 9), draw(1, 40), draw(1, 40),
+                         kernel,      padding,                {}};
+    const int taps = kernel * kernel, out_height = c.height + 2 * padding - kernel + 1;
+    const int out_width = c.width + 2 * padding - kernel + 1;
+    const auto x = numbers(static_cast<size_t>(c.images) * c.height * c.width * c.in_channels);
+    auto y = numbers(static_cast<size_t>(c.images) * out_height * out_width * c.out_channels);
+    auto weight = numbers(static_cast<size_t>(c.out_channels) * c.in_channels * taps);
+    const auto bias = numbers(c.out_channels), mask = numbers(y.size());
+    auto bias_grad = numbers(c.out_channels), x_grad = numbers(x.size());
+    const bool last = draw(0, 1);
+    const int64_t in = last ? 1 : taps, pixel = last ? c.in_channels : 1;
+    c.weights = {weight.data(), int64_t{c.in_channels} * taps, in, kernel * pixel, pixel};
+    std::vector<float> memory(k.convolution_workspace(&c, 0, threads));
+    k.convolution(&c, x.data(), maybe(x), maybe(bias), draw(0, 1), y.data(), memory.data(), threads);
+    WideConvolution back = {c.images,      out_height,  out_width,           c.out_channels,
+                            c.in_channels, c.kernel,    kernel - 1 - padding, {}};
+    back.weights = {weight.data() + (taps - 1) * pixel, c.weights.in, c.weights.out, -c.weights.row, -pixel};
+    memory.assign(k.convolution_workspace(&back, 0, threads), 0.0f);
+    memory.shrink_to_fit();
+    k.convolution(&back, y.data(), maybe(mask), nullptr, 0, x_grad.data(), memory.data(), threads);
+    memory.assign(k.convolution_workspace(&c, 1, threads), 0.0f);
+    memory.shrink_to_fit();
+    k.convolution_weight_grad(&c, x.data(), y.data(), maybe(mask), draw(0, 1) ? bias_grad.data() : nullptr,
+                              memory.data(), threads);
+}
+
+void exercise_batch_norm(const ChannelsLast& k) {
+    const int channels = draw(1, 150), threads = draw(1, 3);
+    const int64_t pixels = draw(2, 1500);
+    const auto weight = numbers(channels), bias = numbers(channels);
+    auto mean = numbers(channels), inverse = numbers(channels), running = numbers(2 * channels);
+    float* kept = draw(0, 1) ? running.data() : nullptr;
+    const BatchNorm n = {pixels, channels, draw(0, 1), 1e-5, 0.1, maybe(weight), maybe(bias), kept,
+                         kept ? kept + channels : nullptr, mean.data(), inverse.data()};
+    const auto x = numbers(pixels * channels), other = numbers(x.size());
+    auto y = numbers(x.size()), x_grad = numbers(x.size()), other_grad = numbers(x.size());
+    auto weight_grad = numbers(channels), bias_grad = numbers(channels);
+    std::vector<float> memory(k.batch_norm_workspace(&n));
+    k.batch_norm(&n, x.data(), maybe(other), y.data(), memory.data(), threads);
+    k.batch_norm(&n, x.data(), maybe(other), y.data(), nullptr, threads);
+    k.batch_norm_grad(&n, x.data(), other.data(), maybe(y), x_grad.data(),
+                      draw(0, 1) ? other_grad.data() : nullptr, draw(0, 1) ? weight_grad.data() : nullptr,
+                      draw(0, 1) ? bias_grad.data() : nullptr, memory.data(), threads);
+}
+
+void exercise_max_pool(const ChannelsLast& k) {
+    const int kernel = draw(1, 5), stride = draw(1, 4), padding = draw(0, kernel / 2), threads = draw(1, 3);
+    MaxPool p = {draw(1, 5), draw(kernel, kernel + 9), draw(kernel, kernel + 9), draw(1, 150), kernel, stride,
+                 padding,    0,                        0};
+    p.out_height = (p.height + 2 * padding - kernel) / stride + 1;
+    p.out_width = (p.width + 2 * padding - kernel) / stride + 1;
+    const auto x = numbers(static_cast<size_t>(p.images) * p.height * p.width * p.channels);
+    auto y = numbers(static_cast<size_t>(p.images) * p.out_height * p.out_width * p.channels);
+    auto x_grad = numbers(x.size());
+    std::vector<uint8_t> taken(y.size());
+    k.max_pool(&p, x.data(), y.data(), taken.data(), threads);
+    k.max_pool_grad(&p, y.data(), taken.data(), x_grad.data(), threads);
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -114,6 +179,9 @@ int main(int, char** arguments) {
         for (int round = 0; round < rounds; ++round) {
             generator.seed(static_cast<unsigned>(round));
             exercise(*kernels);
+            exercise_convolution(*kernels->channels_last);
+            exercise_batch_norm(*kernels->channels_last);
+            exercise_max_pool(*kernels->channels_last);
         }
         std::printf("%s\n", kernels->name);
     }

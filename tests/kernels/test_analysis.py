@@ -137,7 +137,7 @@ def test_a_network_that_is_refused_as_a_whole(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_leaves_its_graph_as_it_is() -> None:
-    from fivebyfive.kernels.accelerate import fuse
+    from fivebyfive.kernels.fusing import fuse
 
     found = analyse(networks.build("lenet"), SHAPE)
     before = [node.name for node in found.graph.graph.nodes]

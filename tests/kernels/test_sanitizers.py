@@ -35,7 +35,9 @@ def driver(tmp_path_factory):
         for s in (DRIVER, SOURCES / "threads.cpp", SOURCES / "dispatch.cpp")
     }
     for name in SETS if x86 else ["plain"]:
-        jobs[folder / f"{name}.o"] = [*SETS[name], f"-DFBF_ISA={name}", SOURCES / "chain.cpp"]
+        for part in ("chain", "channels_last"):
+            source = SOURCES / f"{part}.cpp"
+            jobs[folder / f"{part}_{name}.o"] = [*SETS[name], f"-DFBF_ISA={name}", source]
 
     def compile_one(job):
         subprocess.run([compiler, *flags, *job[1], "-c", "-o", job[0]], check=True)
@@ -48,7 +50,7 @@ def driver(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_random_chains_run_clean(driver):
+def test_random_shapes_run_clean(driver):
     done = subprocess.run([driver, "40"], check=False, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split()[-1] == "plain"

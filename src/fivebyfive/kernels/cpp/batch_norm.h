@@ -7,7 +7,7 @@
 #include <cmath>
 
 #include "api.h"
-#include "run.h"
+#include "parallel.h"
 #include "vectors.h"
 
 namespace {

@@ -1,8 +1,10 @@
 // Max-pooling of images with their channels last. Which of a window's values was taken is a byte for
 // each result; going back, each input looks at the windows that it lies in.
 #pragma once
+#include <cmath>
+
 #include "api.h"
-#include "run.h"
+#include "parallel.h"
 #include "vectors.h"
 
 namespace {

@@ -1,22 +1,10 @@
 // What every phase of a call works with: the plan, the workspace, the threads, the packed weights.
 #pragma once
 #include "loss.h"
+#include "parallel.h"
 #include "plan.h"
-#include "threads.h"
 
 namespace {
-
-template <typename Body>
-void parallel(int threads, int tasks, Body body) {
-    parallel_for(threads, tasks,
-                 [](void* context, int index, int worker) { (*static_cast<Body*>(context))(index, worker); },
-                 &body);
-}
-
-// The caller's workspace may start anywhere; blocks begin on cache lines.
-float* aligned(float* workspace) {
-    return reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(workspace) + 63) & ~uintptr_t{63});
-}
 
 // Everything one call works with.
 struct Run {

@@ -8,7 +8,7 @@
 #include "api.h"
 #include "minimal.h"
 #include "product.h"
-#include "run.h"
+#include "parallel.h"
 #include "vectors.h"
 
 namespace {
