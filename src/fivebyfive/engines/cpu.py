@@ -188,18 +188,17 @@ class Cpu(Eager):
         watched = self._foreign and self._source is not Source.PROCESS
         run = self._fused.look(images) if partly or watched else None
         self._run = run if partly else None
-        graph = self._fused.graph if watched else None
-        # A module that is called as a whole may draw at one time and not at another.
-        whole = graph is None or any(node.op == "call_module" for node in graph.graph.nodes)
-        self._graph = None if whole else graph
-        self._silent = any(graph is each for each in self._drawless)
+        self._graph = self._fused.graph if watched else None
+        self._silent = any(self._graph is each for each in self._drawless)
 
     def _forward(self, images: Tensor) -> Tensor:
         scores = super()._forward(images)
         drew = self._draws.drew or (self._by_image is not None and self._by_image.drew)
-        if self._graph is not None and not self._silent and not drew:
+        graph = self._graph
+        # A module that is called as a whole may draw at one time and not at another.
+        if graph is not None and not self._silent and not drew and not _calls_modules(graph):
             # It does the same each time: watched no more, which takes microseconds an operation.
-            self._drawless = [*self._drawless[-7:], self._graph]
+            self._drawless = [*self._drawless[-7:], graph]
         return scores
 
     def _dropout(self, epoch: int | Tensor, images: Tensor) -> AbstractContextManager[object]:
@@ -245,3 +244,7 @@ class Cpu(Eager):
             p._backward_hooks or p._post_accumulate_grad_hooks for p in self.network.parameters()
         )
         return any(map(hooked, self.network.modules())) or any(heard)
+
+
+def _calls_modules(graph: fx.GraphModule) -> bool:
+    return any(node.op == "call_module" for node in graph.graph.nodes)

@@ -30,8 +30,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """``x @ weight.T + bias``."""
-        fits = pays(weight) and takes(x, weight, bias)
-        return multiply(x, weight, bias) if fits else F.linear(x, weight, bias)
+        return linear(x, weight, bias) if pays(weight) else F.linear(x, weight, bias)
 
 
 @functools.cache
@@ -50,7 +49,7 @@ def mkl_is_slow() -> bool:
     return "AuthenticAMD" in processor
 
 
-def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+def _takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether oneDNN multiplies these just as PyTorch would."""
     return (
         all(
@@ -68,8 +67,10 @@ def takes(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     )
 
 
-def multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """``x @ weight.T + bias`` by oneDNN, of what it :func:`takes`."""
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """``x @ weight.T + bias``, by oneDNN where that is just what PyTorch would give."""
+    if not _takes(x, weight, bias):
+        return F.linear(x, weight, bias)
     return _Product.apply(x, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
 
 

@@ -49,12 +49,11 @@ class Normalisation(nn.Module):
         running = (running_mean, running_var)
         if not self._takes(x, running, weight, bias, other):
             return self.plain(x, running_mean, running_var, weight, bias, other)
-        with_gradients = torch.is_grad_enabled() and any(
-            t is not None and t.requires_grad for t in (x, weight, bias, other)
-        )
         if self.by_batch:
             return _Normalisation.apply(self, running, x, weight, bias, other)  # type: ignore[no-any-return, no-untyped-call]
-        if with_gradients:
+        if torch.is_grad_enabled() and any(
+            t is not None and t.requires_grad for t in (x, weight, bias, other)
+        ):
             return self.plain(x, running_mean, running_var, weight, bias, other)
         return self.run(x, running, weight, bias, other)[0]
 
