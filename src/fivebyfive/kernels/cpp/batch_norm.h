@@ -103,6 +103,15 @@ void normalise(const BatchNorm& n, const float* x, const float* other, float* y,
     });
 }
 
+// The gradient before the ReLU, if there is one: 0 where its output (null: found anew) isn't positive.
+template <int N>
+ALWAYS_INLINE Vec before_relu(const BatchNorm& n, const Channels<N>& c, const Affine<N>& affine, int k, Vec distance,
+                              const float* grad, const float* y) {
+    const Vec g = c.get(grad, k);
+    if (y) return where_positive(g, c.get(y, k));
+    return n.relu ? where_positive(g, distance * affine.scale[k] + affine.bias[k]) : g;
+}
+
 // The gradients of all that went in; those of weight, bias and `other` may be null. `y` is what came
 // out of the ReLU, if there is one; null: it is found anew.
 void normalise_grad(const BatchNorm& n, const float* x, const float* grad, const float* y, float* x_grad,
@@ -119,9 +128,7 @@ void normalise_grad(const BatchNorm& n, const float* x, const float* grad, const
             for (int i = 0; i < pixels_of(n, stretch); ++i, at += c.step)
                 for (int k = 0; k < N; ++k) {
                     const Vec distance = c.get(x + at, k) - affine.mean[k];
-                    Vec g = c.get(grad + at, k);
-                    if (y) g = where_positive(g, c.get(y + at, k));
-                    else if (n.relu) g = where_positive(g, distance * affine.scale[k] + affine.bias[k]);
+                    const Vec g = before_relu(n, c, affine, k, distance, grad + at, y ? y + at : nullptr);
                     sum[k] += g;
                     products[k] += g * distance;
                 }
@@ -159,9 +166,7 @@ void normalise_grad(const BatchNorm& n, const float* x, const float* grad, const
             for (int i = 0; i < pixels_of(n, stretch); ++i, at += c.step)
                 for (int k = 0; k < N; ++k) {
                     const Vec distance = c.get(x + at, k) - affine.mean[k];
-                    Vec g = c.get(grad + at, k);
-                    if (y) g = where_positive(g, c.get(y + at, k));
-                    else if (n.relu) g = where_positive(g, distance * affine.scale[k] + affine.bias[k]);
+                    const Vec g = before_relu(n, c, affine, k, distance, grad + at, y ? y + at : nullptr);
                     if (other_grad) c.put(other_grad + at, k, g);
                     c.put(x_grad + at, k, affine.scale[k] * (g - sum[k] - distance * products[k]));
                 }
